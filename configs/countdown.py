@@ -23,8 +23,9 @@ def get_config() -> ConfigDict:
     config.data.sequence_length = 256
     config.data.vocab_size = 32
     config.model.name = "oracle"
-    config.teacher.steps = 256
+    config.teacher.steps = 256  # one reveal a step in a low-discrepancy order: sequential, exact
     config.teacher.paths = 128
+    config.student.grid_points = 256
     config.evaluation.num_samples = 2048
     config.evaluation.batch_size = 512
     config.evaluation.held_out = 512

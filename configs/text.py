@@ -27,5 +27,8 @@ def get_config() -> ConfigDict:
     config = base_config()
     config.cpu_devices = 2
     config.model.weights = "text_teacher.safetensors"
+    config.teacher.source = "data"
+    config.teacher.steps = 128  # one reveal a step in a low-discrepancy order: sequential
+    config.student.grid_points = 64
     config.evaluation.scorer = "text_scorer.safetensors"
     return config

@@ -37,8 +37,8 @@ class Context:
     held_out: np.ndarray  # for the bound
     reference: np.ndarray  # for divergences
     many_step_nats: np.ndarray  # (n,) of held_out: the exact -log p on an oracle
-    teacher: np.ndarray  # fresh sequences of the teacher, for path KL; on an oracle, the held-out ones
-    teacher_nats: np.ndarray  # (n,) the teacher's own cost of them
+    teacher: np.ndarray | None  # fresh sequences of the teacher, for path KL; on an oracle, the held-out ones
+    teacher_nats: np.ndarray | None  # (n,) the teacher's own cost of them
     scorer: tuple[Any, Any] | None
 
 
@@ -54,12 +54,16 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
         process, key = experiment.process_of(config), _key(config, "many")
         batch = config.evaluation.batch_size
         many = evaluation.many_step_nats(backbone.model, process, key, held_out, batch)
-        schedule = uniform_schedule(config.teacher.steps)
-        kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
-        sampler = Sampler(process, kernel, coupling, schedule, config.data.sequence_length)
-        teacher = evaluation.draw_samples(backbone.model, sampler, _key(config, "draw"), config.teacher.paths, batch)
-        # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
-        teacher_nats = evaluation.bound_nats(backbone.model, sampler, _key(config, "path"), teacher, batch)
+        teacher = teacher_nats = None
+        if config.teacher.source == "samples":  # the law of a teacher of data is the data's: the gap says it all
+            schedule = uniform_schedule(config.teacher.steps)
+            kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
+            sampler = Sampler(process, kernel, coupling, schedule, config.data.sequence_length)
+            teacher = evaluation.draw_samples(
+                backbone.model, sampler, _key(config, "draw"), config.teacher.paths, batch
+            )
+            # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
+            teacher_nats = evaluation.bound_nats(backbone.model, sampler, _key(config, "path"), teacher, batch)
     scorer = None
     if config.evaluation.scorer:
         sizes, params, _ = weights.load(weights.resolve(config.evaluation.scorer))
@@ -124,15 +128,17 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
     key_draw, key_bound = jax.random.split(_key(config, name))
     tokens = evaluation.draw_samples(context.model, sampler, key_draw, settings.num_samples, settings.batch_size)
     metrics = sample_metrics(context, tokens)
-    if len(context.held_out) and sampler.process.name == "absorbing":
+    # Draws that share a shift have no tractable likelihood where positions jump many times.
+    if len(context.held_out) and (sampler.process.name == "absorbing" or sampler.coupling.name == "iid"):
         nats = evaluation.bound_nats(context.model, sampler, key_bound, context.held_out, settings.batch_size)
         metrics["bound_bits"] = bootstrap.mean_interval(nats / sampler.length / np.log(2))
         # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
         metrics["gap_nats"] = bootstrap.mean_interval(nats - context.many_step_nats)
-        if config.model.name != "oracle":  # there the held-out sequences are the teacher's law
-            key_path = _key(config, "path")
-            nats = evaluation.bound_nats(context.model, sampler, key_path, context.teacher, settings.batch_size)
-        metrics["path_kl_nats"] = bootstrap.mean_interval(nats - context.teacher_nats)
+        if context.teacher is not None:
+            if config.model.name != "oracle":  # there the held-out sequences are the teacher's law
+                key_path = _key(config, "path")
+                nats = evaluation.bound_nats(context.model, sampler, key_path, context.teacher, settings.batch_size)
+            metrics["path_kl_nats"] = bootstrap.mean_interval(nats - context.teacher_nats)
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / f"{name}.npz", tokens=tokens)
@@ -150,26 +156,26 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
 def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
     """name -> (value, low, high) of what samples alone can tell, with 95 % bootstrap intervals over sequences."""
     config = context.config
-    vocab = config.data.vocab_size
+    vocab, often = config.data.vocab_size, int(config.evaluation.bootstrap)
     metrics = {"entropy_bits": bootstrap.mean_interval(ngram.unigram_entropy(tokens, vocab))}
     for order in ORDERS if config.data.name == "text" else (1, 2):
         reference = ngram.ngram_law(context.reference, order, vocab)
         for short, divergence in (("tv", ngram.total_variation), ("js", ngram.jensen_shannon)):
             statistic = lambda rows, n=order, ref=reference, d=divergence: d(ngram.ngram_law(rows, n, vocab), ref)  # noqa: E731
-            metrics[f"{short}{order}"] = bootstrap.bootstrap_interval(statistic, tokens, resamples=30)
+            metrics[f"{short}{order}"] = bootstrap.bootstrap_interval(statistic, tokens, resamples=30 * often)
     if context.scorer:
         nats = evaluation.scorer_nats(*context.scorer, tokens, config.evaluation.batch_size)
         perplexity = lambda values: float(np.exp(values.mean() / tokens.shape[1]))  # noqa: E731
-        metrics["gen_ppl"] = bootstrap.bootstrap_interval(perplexity, nats, resamples=1000)
+        metrics["gen_ppl"] = bootstrap.bootstrap_interval(perplexity, nats, resamples=1000 * often)
     if config.data.name == "countdown":
         initial, transition = experiment.chain_of(config)
         for error in chain.countdown_errors(tokens[:1]):
             statistic = lambda rows, field=error: chain.countdown_errors(rows)[field]  # noqa: E731
-            metrics[error] = bootstrap.bootstrap_interval(statistic, tokens, resamples=50)
+            metrics[error] = bootstrap.bootstrap_interval(statistic, tokens, resamples=50 * often)
         kl = functools.partial(chain.transition_kl, transition=transition)
-        metrics["transition_kl_nats"] = bootstrap.bootstrap_interval(kl, tokens, resamples=20)
+        metrics["transition_kl_nats"] = bootstrap.bootstrap_interval(kl, tokens, resamples=20 * often)
         tv = functools.partial(chain.transition_tv, initial=initial, transition=transition)
-        metrics["transition_tv"] = bootstrap.bootstrap_interval(tv, tokens, resamples=20)
+        metrics["transition_tv"] = bootstrap.bootstrap_interval(tv, tokens, resamples=20 * often)
     return metrics
 
 

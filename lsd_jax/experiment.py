@@ -9,7 +9,8 @@ import numpy as np
 
 from lsd_jax.data import loader
 from lsd_jax.data.countdown import transition_matrix
-from lsd_jax.distill.objectives import get_objective
+from lsd_jax.distill.objectives import check_objective
+from lsd_jax.distill.plan import GRIDS, ORDERS
 from lsd_jax.distill.student import init_student
 from lsd_jax.models import weights
 from lsd_jax.models.ddit import DDiT, DDiTConfig
@@ -92,6 +93,20 @@ def backbone_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Bac
     return Backbone(network_score_model(process, DDiT(sizes), params, config.model.parameterization), identity)
 
 
+def check_plan(settings: ml_collections.ConfigDict, process_name: str) -> None:
+    """Raises ValueError where a student's grid or order is unknown, or needs the absorbing process."""
+    for field, choices in (("grid", GRIDS), ("order", ORDERS)):
+        if settings[field] not in choices:
+            raise ValueError(f"config.student.{field}={settings[field]!r}: choose one of {choices}")
+    if process_name != "absorbing" and (settings.order != "fixed" or settings.grid == "profile"):
+        raise ValueError(
+            f"config.student.order={settings.order!r}, grid={settings.grid!r}: only the absorbing process has an order of "
+            "reveals; choose order='fixed' and another grid"
+        )
+    if settings.draws < 1 or settings.grid_points < 2:
+        raise ValueError("config.student.draws must be 1 or more, config.student.grid_points 2 or more")
+
+
 def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) -> None:
     """Every mistake in a config that can be told before long work.
 
@@ -111,14 +126,17 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
     kernel, coupling = get_kernel(config.student.kernel), coupling_of(config)
     check_kernel(kernel, process)
     coupling.keeps_thresholds(process)
+    coupling.check_length(config.data.sequence_length)
+    if config.teacher.source not in ("samples", "data"):
+        raise ValueError(f"config.teacher.source={config.teacher.source!r}: choose 'samples' or 'data'")
     if stage in ("all", "distill"):
-        get_objective(config.distill.objective, process.name)
-        if config.student.grid not in ("optimal", "uniform"):
-            raise ValueError(f"config.student.grid={config.student.grid!r}: choose 'optimal' or 'uniform'")
+        check_objective(config.distill, process.name, kernel.name, coupling, config.data.sequence_length)
+        check_plan(config.student, process.name)
         if not config.student.steps:
             raise ValueError("config.student.steps is empty: name at least one step count")
         for steps in config.student.steps:
-            init_student(config.student.kernel, coupling, config.student.coefficient, steps)
+            settings = config.student
+            init_student(settings.kernel, coupling, settings.coefficient, steps, None, settings.temperature)
             if steps > config.teacher.steps:
                 raise ValueError(
                     f"config.student.steps={steps} is more than config.teacher.steps={config.teacher.steps}"

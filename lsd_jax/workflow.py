@@ -14,10 +14,11 @@ import numpy as np
 from absl import logging
 
 from lsd_jax import cells, experiment, parallel
-from lsd_jax.data import alphabet
-from lsd_jax.distill import artefact, loop, schedule_search
+from lsd_jax.data import alphabet, loader
+from lsd_jax.distill import artefact, loop
+from lsd_jax.distill.plan import make_plans
 from lsd_jax.distill.student import Student, init_student
-from lsd_jax.distill.teacher import TeacherPaths, cached_teacher, sample_teacher
+from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher
 from lsd_jax.evaluation import Sampler, draw_samples
 from lsd_jax.models import weights
 from lsd_jax.report import build
@@ -33,9 +34,17 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad input, in one line, before any long work.
     """
+    provenance = {"command": command, "seed": config.seed, "revision": revision(), "precision": "float32"}
+    if config.variants:
+        from lsd_jax import ablation  # which runs this module's stages
+
+        for entry in config.variants:
+            experiment.check(ablation.resolve(config, entry, config.seeds[0]), stage, workdir)
+        claim(config, workdir)
+        print(ablation.run(config, workdir, stage, provenance))
+        return
     experiment.check(config, stage, workdir)
     claim(config, workdir)
-    provenance = {"command": command, "seed": config.seed, "revision": revision(), "precision": "float32"}
     if stage == "train" or (stage == "all" and config.model.name == "ddit" and not config.model.weights):
         train(config, workdir, provenance)
     if stage in ("all", "distill"):
@@ -101,20 +110,27 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: 
     logging.info("%s: %.4f +- %.4f bits a token on validation", path, *result.values())
 
 
-def teacher_paths(config: ml_collections.ConfigDict, workdir: pathlib.Path, backbone) -> TeacherPaths:
-    """The teacher's paths under the students' coupling, from the run's cache or drawn."""
+def teacher_paths(config: ml_collections.ConfigDict, folder: pathlib.Path, backbone) -> TeacherPaths:
+    """The teacher's paths under the students' coupling, from the cache in `folder` or drawn."""
     process, coupling = experiment.process_of(config), experiment.coupling_of(config)
     recipe = {
         "process": config.process.to_dict(),
         "backbone": backbone.identity,
         "kernel": config.student.kernel,
         "coupling": dataclasses.asdict(coupling),
-        "teacher": config.teacher.to_dict(),
+        "teacher": {name: config.teacher[name] for name in ("source", "steps", "paths")},
+        "data": config.data.to_dict(),
         "length": config.data.sequence_length,
         "seed": config.seed,
     }
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     kernel = get_kernel(config.student.kernel)
+
+    def from_data() -> TeacherPaths:
+        rows = loader.load_split(config.data, "train")
+        chosen = np.random.default_rng([config.seed, 1]).choice(len(rows), config.teacher.paths, replace=False)
+        return bridged_teacher(key, process, coupling, config.teacher.steps, rows[chosen])
+
     draw = functools.partial(
         sample_teacher,
         key,
@@ -126,40 +142,40 @@ def teacher_paths(config: ml_collections.ConfigDict, workdir: pathlib.Path, back
         config.teacher.paths,
         config.data.sequence_length,
     )
-    return cached_teacher(workdir / "teacher", recipe, draw)
+    draw = from_data if config.teacher.source == "data" else draw
+    return cached_teacher(folder, recipe, draw, config.teacher.cache)
 
 
-def distill(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: dict[str, Any]) -> None:
-    """One student for every M: the optimal grid from the cost table, then its numbers polished by gradients."""
+def distill(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    provenance: dict[str, Any],
+    teacher_folder: pathlib.Path | None = None,
+) -> None:
+    """One student for every M: order and grid from cost tables, then its numbers polished by gradients."""
     todo = [steps for steps in config.student.steps if not student_path(workdir, steps).exists()]
     if not todo:
         logging.info("all students are distilled")
         return
     process, backbone = experiment.process_of(config), experiment.backbone_of(config, workdir)
     began = time.monotonic()
-    paths = teacher_paths(config, workdir, backbone)
+    paths = teacher_paths(config, teacher_folder or workdir / "teacher", backbone)
     logging.info("teacher: %d paths of %d steps, %.1f s", *paths.states.shape[:2], time.monotonic() - began)
-    table, grids = None, {}
-    if config.student.grid == "optimal":
-        table = schedule_search.cost_table(process, backbone.model, paths)
-        grids = schedule_search.shortest_paths(table, max(todo))
-        logging.info("cost table and optimal grids: %.1f s", time.monotonic() - began)
-    for steps in todo:
-        indices = grids.get(steps)
+    kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
+    plans = make_plans(process, kernel, backbone.model, coupling, paths, config.student, todo)
+    logging.info("orders and grids: %.1f s", time.monotonic() - began)
+    for steps, plan in plans.items():
         start = init_student(
             config.student.kernel,
-            experiment.coupling_of(config),
+            plan.coupling,
             config.student.coefficient,
             steps,
-            None if indices is None else np.asarray(paths.time_grid, np.float64)[indices],
+            plan.times,
+            config.student.temperature,
         )
         folder = student_path(workdir, steps).parent
         student, gain = loop.polish(start, process, backbone.model, paths, config.distill, folder)
-        metrics = {"seconds": round(time.monotonic() - began, 1), "polish_gain": gain}
-        if table is not None:
-            metrics["grid_path_kl_nats"] = schedule_search.path_kl(table, indices)
-            uniform = schedule_search.uniform_indices(paths.steps, steps)
-            metrics["uniform_grid_path_kl_nats"] = schedule_search.path_kl(table, uniform)
+        metrics = {"seconds": round(time.monotonic() - began, 1), "polish_gain": gain, **plan.metrics}
         if jax.process_index() == 0:
             record = to_record(config, process, backbone, student, provenance, metrics)
             artefact.write(student_path(workdir, steps), record)
@@ -171,6 +187,7 @@ def to_record(config, process, backbone, student: Student, provenance, metrics) 
     source = {
         "objective": config.distill.objective,
         "grid": config.student.grid,
+        "order": config.student.order,
         "teacher_steps": config.teacher.steps,
         "teacher_paths": config.teacher.paths,
         **provenance,

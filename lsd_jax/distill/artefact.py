@@ -37,7 +37,11 @@ def to_record(
         "format": FORMAT,
         **describe(process),
         "kernel": student.kernel,
-        "coupling": dataclasses.asdict(student.coupling),
+        "coupling": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(student.coupling).items()
+            if value != ()
+        },
         "coefficient": student.coefficient,
         "steps": student.steps,
         "nfe": get_kernel(student.kernel).nfe * (student.steps - 1) + 1,

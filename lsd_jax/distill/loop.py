@@ -52,28 +52,32 @@ def polish(
     Raises:
         ValueError: an unknown objective, or sizes that the devices or the paths do not divide.
     """
-    objective = get_objective(settings.objective, process.name)
+    if settings.steps == 0:
+        return student, 0.0
+    objective = get_objective(settings.objective)
     mesh = parallel.data_mesh()
-    count = len(paths.states)
+    count = len(paths.states) * (settings.draws if objective.draws else 1)
     fitted = count * 3 // 4
     if count % (4 * mesh.size) or settings.batch_size % mesh.size or fitted % settings.batch_size:
         raise ValueError(
             f"config.distill.batch_size={settings.batch_size} must be a multiple of {mesh.size} devices and divide three "
-            f"quarters of config.teacher.paths={count}, itself a multiple of four times the devices"
+            f"quarters of the paths (times config.distill.draws), {count}, themselves a multiple of four times the devices"
         )
     if settings.steps % _CHUNK:
         raise ValueError(f"config.distill.steps={settings.steps} must be a multiple of {_CHUNK}")
-    if settings.steps == 0:
-        return student, 0.0
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, settings.steps))
     state = DistillState(jnp.zeros((), jnp.int32), student, optimizer.init(student))
     state = parallel.replicate(state, mesh)
     manager = checkpoints.Manager(folder / "checkpoints", keep=2)
     state, _ = manager.restore_latest(state)
     start = int(state.step)
-    data = parallel.replicate_arrays(objective.prepare(student, process, model, paths), mesh)
+    data = parallel.replicate_arrays(objective.prepare(student, process, model, paths, settings), mesh)
     frozen = parallel.replicate_arrays(model.params, mesh)
-    loss_fn = lambda student, params, batch: objective.loss(student, process, model, params, batch)  # noqa: E731
+
+    def loss_fn(student: Student, params_and_step: Any, batch: Any):
+        params, step = params_and_step
+        return objective.loss(student, process, model, params, batch, step, settings)
+
     value_and_grad = parallel.value_and_grad_over_data(loss_fn, mesh, has_aux=True)
     batches = fitted // settings.batch_size
 
@@ -82,7 +86,7 @@ def polish(
         def step(state, _):
             offset = state.step % batches * settings.batch_size
             batch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, offset, settings.batch_size), data)
-            (loss, aux), grads = value_and_grad(state.student, frozen, batch)
+            (loss, aux), grads = value_and_grad(state.student, (frozen, state.step), batch)
             updates, opt_state = optimizer.update(grads, state.optimizer)
             student = optax.apply_updates(state.student, updates)
             return DistillState(state.step + 1, student, opt_state), {"loss": loss, **aux}
@@ -110,7 +114,7 @@ def polish(
     manager.close()
     writer.close()
     held_out = jax.tree.map(lambda leaf: leaf[fitted:], data)
-    held_out_loss = jax.jit(lambda student: value_and_grad(student, frozen, held_out)[0][0])
+    held_out_loss = jax.jit(lambda student: value_and_grad(student, (frozen, jnp.int32(2**30)), held_out)[0][0])
     gain = float(held_out_loss(parallel.replicate(student, mesh)) - held_out_loss(state.student))
     logging.info("M=%d: polishing lowers the loss of unseen paths by %.4g", student.steps, gain)
     return (jax.device_get(state).student, gain) if gain > 0 else (student, 0.0)

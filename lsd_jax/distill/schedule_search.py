@@ -1,63 +1,93 @@
 """Globally optimal schedules: a path-KL cost for every jump of the fine grid, then shortest paths for all M at once."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax import parallel
-from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.score import Process
+from lsd_jax.samplers.bridge import bridge_state, bridge_transition, reveal_thresholds, transition_kl
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.kernel import Kernel, Knobs, denoise
+
+_IID = Coupling("iid")
 
 
-def reveal_steps(states_BNL: jax.Array, mask: int) -> jax.Array:
-    """The fine step (B, L), 0-based, in which each position is revealed."""
-    return (states_BNL == mask).sum(1) - 1
+def cost_table(
+    process: Process,
+    kernel: Kernel,
+    model: ScoreModel,
+    coupling: Coupling,
+    tokens_PL: np.ndarray,
+    key_P: jax.Array,
+    times: np.ndarray,
+) -> np.ndarray:
+    """C (N, N + 1), nats a sequence: the cost of one student step from times[i] to times[j], inf for j <= i.
+
+    The score is frozen at the teacher's state at times[i] and must explain the way to times[j] (DESIGN 4, path KL).
+    Absorbing: -log p of the tokens revealed on the way, in the coupling's order; the reveal times add nothing where the
+    network's scores are normalised. Uniform: KL of the bridge's step from the kernel's. The last column is denoising. A
+    grid's sum of costs is the bound of that sampler on `tokens_PL`, up to the prior's term; one network evaluation a row.
+
+    Args:
+        tokens_PL: the teacher's final tokens.
+        key_P: one key a sequence; equal keys reveal in the teacher's own order.
+        times: N + 1 falling times from 1 to 0.
+    """
+    mesh = parallel.data_mesh()
+    own = key_P
+    if isinstance(process, Absorbing):  # an array, so that all orders share one compilation
+        own = np.asarray(reveal_thresholds(key_P, process, coupling, tokens_PL.shape[1]))
+    batch = (parallel.shard_global(tokens_PL.astype(np.int32), mesh), parallel.shard_global(own, mesh))
+    rows = _cost_rows(model.apply, process, kernel, mesh, model.params, jnp.asarray(times, jnp.float32), batch)
+    return np.where(np.arange(len(times)) > np.arange(len(times) - 1)[:, None], np.asarray(rows, np.float64), np.inf)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _cost_rows(apply, process, mesh, params, states_PNL, time_grid):
-    steps = states_PNL.shape[1] - 1
+@functools.partial(jax.jit, static_argnums=range(4))
+def _cost_rows(apply, process, kernel, mesh, params, times, batch):
+    def local(replicated, batch):
+        params, times = replicated
+        x0_BL, own = batch
+        steps = len(times) - 1
+        score = ScoreModel(apply, params).bind(params)
+        if isinstance(process, Absorbing):
+            shares = process.mask_probability(times) / process.mask_probability(jnp.ones(()))
+            # Masked at times[i], revealed at times[i + 1].
+            step_BL = jnp.clip(jnp.searchsorted(-shares, -own, side="left") - 1, 0, steps - 1)
 
-    def rows(params, states_BNL):
-        states_BNL = states_BNL.astype(jnp.int32)
-        step_BL = reveal_steps(states_BNL, process.mask)
-        tokens_BL = states_BNL[:, -1]
+            def row(_, i):
+                x_BL = jnp.where(step_BL >= i, process.mask, x0_BL)
+                log_posterior_BLS = jax.nn.log_softmax(score(x_BL, times[i]))
+                nll_BL = -jnp.take_along_axis(log_posterior_BLS, x0_BL[..., None], -1)[..., 0]
+                nll_BL = jnp.where(step_BL >= i, nll_BL, 0.0)
+                by_step_N = jax.ops.segment_sum(nll_BL.ravel(), step_BL.ravel(), steps)
+                return None, jnp.concatenate([jnp.zeros(1), jnp.cumsum(by_step_N)]) / len(x0_BL)
+        else:
 
-        def row(_, i):
-            log_score_BLS = apply(params, states_BNL[:, i], time_grid[i])
-            log_posterior_BLS = jax.nn.log_softmax(log_score_BLS)
-            nll_BL = -jnp.take_along_axis(log_posterior_BLS, tokens_BL[..., None], -1)[..., 0]
-            nll_BL = jnp.where(step_BL >= i, nll_BL, 0.0)
-            by_step_N = jax.ops.segment_sum(nll_BL.ravel(), step_BL.ravel(), steps)
-            return None, jnp.cumsum(by_step_N) / states_BNL.shape[0]
+            def row(_, i):
+                x_BL, t = bridge_state(own, process, _IID, x0_BL, times[i]), times[i]
+                log_score_BLS = score(x_BL, t)
+                frozen = lambda x, t: log_score_BLS  # noqa: E731
+                neutral = Knobs(jnp.zeros(()), jnp.zeros(()))
+
+                def cost(u, own):
+                    return transition_kl(bridge_transition(process, x_BL, x0_BL, t, u), own).sum(-1).mean()
+
+                def fill(j, costs):
+                    return costs.at[j].set(cost(times[j], kernel.step(process, frozen, x_BL, t, times[j], neutral)))
+
+                costs = jax.lax.fori_loop(i + 1, steps, fill, jnp.zeros(steps + 1))
+                last = cost(jnp.zeros(()), denoise(process, frozen, x_BL, t, neutral))
+                return None, costs.at[steps].set(last)
 
         return jax.lax.scan(row, None, jnp.arange(steps))[1]
 
-    return parallel.mean_over_data(rows, mesh)(params, states_PNL)
-
-
-def cost_table(process: Absorbing, model: ScoreModel, paths: TeacherPaths) -> np.ndarray:
-    """C (N, N + 1), nats a sequence: the cost of one student step from fine-grid point i to j, inf for j <= i.
-
-    The score is frozen at the teacher's state i, and must explain the tokens revealed up to j (DESIGN 3, path KL). The
-    reveal times add nothing where the network's scores are normalised. C[i, i + 1] is the teacher's own cost, so a
-    grid's path KL is the sum of its costs less the sum of those.
-
-    Raises:
-        ValueError: the process is not absorbing.
-    """
-    if not isinstance(process, Absorbing):
-        raise ValueError(f"the cost table needs the absorbing process, not {process.name!r}")
-    mesh = parallel.data_mesh()
-    states = parallel.shard_global(paths.states, mesh)
-    rows = np.asarray(_cost_rows(model.apply, process, mesh, model.params, states, jnp.asarray(paths.time_grid)))
-    table = np.full((paths.steps, paths.steps + 1), np.inf)
-    for i in range(paths.steps):
-        table[i, i + 1 :] = rows[i, i:]
-    return table
+    return parallel.mean_over_data(local, mesh)((params, times), batch)
 
 
 def shortest_paths(table: np.ndarray, max_steps: int) -> dict[int, np.ndarray]:
@@ -90,7 +120,67 @@ def uniform_indices(fine: int, steps: int) -> np.ndarray:
     return np.round(np.linspace(0, fine, steps + 1)).astype(int)
 
 
+def path_cost(table: np.ndarray, indices: np.ndarray) -> float:
+    """The summed cost of a grid, nats a sequence."""
+    return float(table[indices[:-1], indices[1:]].sum())
+
+
 def path_kl(table: np.ndarray, indices: np.ndarray) -> float:
-    """KL(teacher path || student path) of a grid, nats a sequence, with the base kernel's own coefficients."""
-    own = table[np.arange(len(table)), np.arange(len(table)) + 1].sum()
-    return float(table[indices[:-1], indices[1:]].sum() - own)
+    """KL(teacher path || student path) of a grid, nats a sequence, against a teacher that takes every step."""
+    return path_cost(table, indices) - path_cost(table, np.arange(len(table) + 1))
+
+
+def greedy_paths(table: np.ndarray, max_steps: int) -> dict[int, np.ndarray]:
+    """The grids of a hierarchical search (JYS, Park et al. 2024, arXiv 2410.07761): halve, never look back.
+
+    Every halving puts one new point into each interval, where the two costs are smallest; M is a power of two. Where an
+    interval has no point left inside, the interval that gains most by it gets one more.
+    """
+
+    def best_split(interval: tuple[int, int]) -> tuple[float, int]:
+        start, end = interval
+        if end - start < 2:
+            return -np.inf, -1
+        costs = table[start, start + 1 : end] + table[start + 1 : end, end]
+        return float(table[start, end] - costs.min()), start + 1 + int(costs.argmin())
+
+    grids = {1: np.array([0, table.shape[0]])}
+    while 2 * max(grids) <= max_steps:
+        steps, points = 2 * max(grids), set(grids[max(grids)].tolist())
+        points |= {point for _, point in map(best_split, itertools.pairwise(sorted(points))) if point >= 0}
+        while len(points) <= steps:
+            points.add(max(map(best_split, itertools.pairwise(sorted(points))))[1])
+        grids[steps] = np.array(sorted(points))
+    return grids
+
+
+def profile_indices(table: np.ndarray, revealed: np.ndarray, steps: int) -> np.ndarray:
+    """The grid whose step sizes suit the information profile in the limit of many steps (Lavenant and Zanella 2025,
+    arXiv 2510.25544): a step of size d loses d^2 |h'| / 2, so steps are as dense as the square root of |h'|.
+
+    Args:
+        table: a cost table of random-order reveals.
+        revealed: tokens revealed in each fine step (N,).
+    """
+    own = table[np.arange(len(table)), np.arange(len(table)) + 1] / np.maximum(revealed, 1e-9)
+    fine = np.linspace(0, 1, len(own))
+    profile = np.polynomial.Polynomial.fit(fine, own, 5)  # a derivative of noise would be noise
+    density = np.sqrt(np.maximum(-profile.deriv()(fine), 1e-6 * own.max()))
+    cumulative = np.concatenate([[0.0], np.cumsum(density)])
+    wanted = np.linspace(0, cumulative[-1], steps + 1)
+    indices = np.round(np.interp(wanted, cumulative, np.arange(len(own) + 1))).astype(int)
+    for k in range(1, steps + 1):  # distinct, also where many steps crowd
+        indices[k] = max(indices[k], indices[k - 1] + 1)
+    for k in range(steps, -1, -1):
+        indices[k] = min(indices[k], len(own) - (steps - k))
+    return indices
+
+
+def zoom(times: np.ndarray, width: float, parts: int = 3) -> np.ndarray:
+    """Candidate times around a grid: every inner time, and `parts` more on both sides of it within `width`."""
+    around = {1.0, 0.0}
+    for k in range(1, len(times) - 1):
+        low, high = max(times[k] - width, times[k + 1]), min(times[k] + width, times[k - 1])
+        for end in (low, high):
+            around |= set(np.linspace(times[k], end, parts + 1).tolist())
+    return np.array(sorted(around, reverse=True))

@@ -47,22 +47,36 @@ class Student:
         return Schedule(self.time_grid, Knobs(self.log_coefficient, self.log_temperature, self.coefficient))
 
 
+def frozen(student: Student, *fields: str) -> Student:
+    """The student with some of its fields constant under differentiation."""
+    return dataclasses.replace(student, **{name: jax.lax.stop_gradient(getattr(student, name)) for name in fields})
+
+
 def init_student(
-    kernel: str, coupling: Coupling, coefficient: str, steps: int, time_grid: np.ndarray | None = None
+    kernel: str,
+    coupling: Coupling,
+    coefficient: str,
+    steps: int,
+    time_grid: np.ndarray | None = None,
+    temperature: float = 1.0,
 ) -> Student:
-    """A student that *is* its base sampler: neutral knobs, equal steps, or the steps of `time_grid`.
+    """A student that *is* its base sampler: neutral knobs but for a temperature, equal steps, or those of `time_grid`.
 
     Raises:
-        ValueError: fewer than one step, an unknown coefficient, or a grid that is not M + 1 falling times from 1 to 0.
+        ValueError: fewer than one step, an unknown coefficient, a temperature that is not positive, or a grid that is not
+            M + 1 falling times from 1 to 0.
     """
     if steps < 1:
         raise ValueError(f"config.student.steps={steps}: at least one step is needed")
     if coefficient not in COEFFICIENTS:
         raise ValueError(f"config.student.coefficient={coefficient!r}: choose one of {COEFFICIENTS}")
+    if temperature <= 0:
+        raise ValueError(f"config.student.temperature={temperature} must be positive")
     logits = np.zeros(steps)
     if time_grid is not None:
         grid = np.asarray(time_grid, np.float64)
         if len(grid) != steps + 1 or grid[0] != 1 or grid[-1] != 0 or not (np.diff(grid) < 0).all():
             raise ValueError(f"a time grid of {steps} steps falls from 1 to 0 in {steps + 1} values, not {grid}")
         logits = np.log(-np.diff(grid))
-    return Student(jnp.asarray(logits, jnp.float32), jnp.zeros(steps), jnp.zeros(steps), kernel, coupling, coefficient)
+    log_temperature = jnp.full(steps, np.log(temperature), jnp.float32)
+    return Student(jnp.asarray(logits, jnp.float32), jnp.zeros(steps), log_temperature, kernel, coupling, coefficient)

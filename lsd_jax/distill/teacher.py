@@ -14,6 +14,7 @@ from absl import logging
 from lsd_jax import parallel
 from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.processes.score import Process
+from lsd_jax.samplers.bridge import bridge_state
 from lsd_jax.samplers.coupling import Coupling, sequence_keys
 from lsd_jax.samplers.kernel import Kernel
 from lsd_jax.samplers.simulate import simulate, uniform_schedule
@@ -41,6 +42,13 @@ class TeacherPaths:
     def tokens(self) -> np.ndarray:
         """The final tokens (P, L)."""
         return self.states[:, -1]
+
+    def repeated(self, draws: int) -> tuple[np.ndarray, jax.Array]:
+        """Tokens (P draws, L) and keys (P draws,): every path `draws` times in sequence, first with its own key."""
+        key_P = jax.random.wrap_key_data(jnp.asarray(self.key_data))
+        copies = [key_P] + [jax.vmap(lambda key, i=i: jax.random.fold_in(key, i))(key_P) for i in range(1, draws)]
+        keys = jnp.stack([jax.random.key_data(copy) for copy in copies], 1).reshape(-1, self.key_data.shape[1])
+        return np.repeat(self.tokens, draws, 0), jax.random.wrap_key_data(keys)
 
     def index_of(self, times: np.ndarray) -> np.ndarray:
         """The fine-grid index nearest to each time; the ends are exact."""
@@ -80,16 +88,48 @@ def sample_teacher(
     return TeacherPaths(states.astype(smallest), np.asarray(schedule.time_grid), np.asarray(jax.random.key_data(key_P)))
 
 
-def cached_teacher(folder: pathlib.Path, recipe: dict, draw) -> TeacherPaths:
-    """The paths that `recipe` (all that made them, JSON-serialisable) names, from `folder` or drawn by `draw()`."""
+def bridged_teacher(
+    key: jax.Array, process: Process, coupling: Coupling, steps: int, tokens_PL: np.ndarray
+) -> TeacherPaths:
+    """Paths of `steps` equal steps to given sequences: those of an ideal teacher whose law is the data's."""
+    times = np.asarray(uniform_schedule(steps).time_grid)
+    key_P = sequence_keys(key, len(tokens_PL))
+    tokens = jnp.asarray(tokens_PL, jnp.int32)
+    at = jax.jit(lambda t: bridge_state(key_P, process, coupling, tokens, t))
+    states = np.stack([np.asarray(at(t)) for t in times], 1)
+    smallest = np.uint8 if process.num_states <= 256 else np.int32
+    return TeacherPaths(states.astype(smallest), times, np.asarray(jax.random.key_data(key_P)))
+
+
+def cached_teacher(folder: pathlib.Path, recipe: dict, draw, cache: str = "") -> TeacherPaths:
+    """The paths that `recipe` (all that made them, JSON-serialisable) names, from `folder` or drawn by `draw()`.
+
+    Args:
+        cache: a file of an earlier run to take the paths from.
+
+    Raises:
+        FileNotFoundError: `cache` is not there.
+        ValueError: a file that cannot be read, or that was made with other settings; the message names them.
+    """
     text = json.dumps(recipe, sort_keys=True)
-    file = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
+    file = (
+        pathlib.Path(cache).expanduser() if cache else folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
+    )
+    if cache and not file.is_file():
+        raise FileNotFoundError(f"config.teacher.cache={cache!r}: no such file")
     if file.exists():
         try:
             with file.open("rb") as stream, np.load(stream) as saved:
-                return TeacherPaths(saved["states"], saved["time_grid"], saved["key_data"])
+                paths, made = TeacherPaths(saved["states"], saved["time_grid"], saved["key_data"]), str(saved["recipe"])
         except Exception as error:
             raise ValueError(f"teacher cache {file} cannot be read ({error}); delete it to draw it again") from None
+        if made != text:
+            old = json.loads(made)
+            changed = sorted(name for name in recipe.keys() | old.keys() if old.get(name) != recipe.get(name))
+            raise ValueError(
+                f"teacher cache {file} was made with other settings of {', '.join(changed)}; use another file"
+            )
+        return paths
     paths = draw()
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)

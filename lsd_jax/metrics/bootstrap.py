@@ -16,11 +16,13 @@ def bootstrap_interval(
 
     The percentiles are shifted so that the resamples' mean lies on the value: a divergence from a reference grows when
     rows are drawn twice, and that bias is the bootstrap's, not the sample's. What remains is the spread at this sample
-    size.
+    size. Without resamples the interval is the value.
     """
     rng = np.random.default_rng(seed)
     count = len(values)
     value = float(statistic(values))
+    if resamples == 0:
+        return value, value, value
     drawn = np.array([statistic(values[rng.integers(0, count, count)]) for _ in range(resamples)])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - drawn.mean() + value
     return value, float(low), float(high)

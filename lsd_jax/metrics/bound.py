@@ -6,9 +6,14 @@ import jax.numpy as jnp
 from lsd_jax.models.score_fn import LogScoreFn
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.score import Process
+from lsd_jax.samplers.bridge import bridge_state, bridge_transition, transition_kl
 from lsd_jax.samplers.coupling import Coupling, path_noise
-from lsd_jax.samplers.kernel import Kernel, denoise
+from lsd_jax.samplers.kernel import Kernel, Knobs, denoise
 from lsd_jax.samplers.simulate import Schedule, check_kernel
+from lsd_jax.samplers.tweedie import TWEEDIE
+
+_IID = Coupling("iid")
+_FINE = 4096
 
 
 def m_step_nll(
@@ -26,12 +31,17 @@ def m_step_nll(
     that forced path as the variational law the probabilities of jumping cancel, whatever the score, the coefficients and
     the coupling: the mean is at or above -log p(x0) of the few-step sampler, and nothing can lower it below the truth.
 
+    The uniform process has the same bound in D3PM's form: at every step the divergence of the bridge's step from the
+    sampler's, summed over outcomes, at a fresh bridge state. It is that of independent draws.
+
     Raises:
-        ValueError: the process is not absorbing.
+        ValueError: a uniform process whose draws are not independent.
     """
-    if not isinstance(process, Absorbing):
-        raise ValueError(f"the M-step bound is written for the absorbing process, not {process.name!r}")
     check_kernel(kernel, process)
+    if not isinstance(process, Absorbing):
+        if coupling.name != "iid":
+            raise ValueError(f"the bound of the {process.name} process needs coupling 'iid', not {coupling.name!r}")
+        return _bridge_nll(key_B, process, kernel, log_score_fn, schedule, x0_BL)
     noise = path_noise(key_B, process, coupling, x0_BL.shape[1])
 
     def force(carry, transition, index):
@@ -53,14 +63,47 @@ def m_step_nll(
     return force(carry, denoise(process, log_score_fn, carry[0], grid[last], last_knobs), last)[2]
 
 
+def _bridge_nll(key_B, process, kernel, log_score_fn, schedule, x0_BL):
+    last, grid = schedule.steps - 1, schedule.time_grid
+
+    def state(index, t):
+        key_index_B = jax.vmap(lambda key: jax.random.fold_in(key, index))(key_B)
+        return bridge_state(key_index_B, process, _IID, x0_BL, t)
+
+    def body(nll_B, step):
+        index, t, u, knobs = step
+        x_BL = state(index, t)
+        own = kernel.step(process, log_score_fn, x_BL, t, u, knobs)
+        return nll_B + transition_kl(bridge_transition(process, x_BL, x0_BL, t, u), own).sum(-1), None
+
+    steps = jax.tree.map(lambda leaf: leaf[:last], schedule.knobs)
+    nll_B = jnp.full(x0_BL.shape[0], x0_BL.shape[1] * _prior_kl(process))
+    nll_B, _ = jax.lax.scan(body, nll_B, (jnp.arange(last), grid[:last], grid[1:-1], steps))
+    last_knobs = jax.tree.map(lambda leaf: leaf[last], schedule.knobs)
+    x_BL, t = state(last, grid[last]), grid[last]
+    own = denoise(process, log_score_fn, x_BL, t, last_knobs)
+    return nll_B + transition_kl(bridge_transition(process, x_BL, x0_BL, t, jnp.zeros(())), own).sum(-1)
+
+
+def _prior_kl(process) -> jax.Array:
+    """KL in nats of a position at time 1 from the uniform prior."""
+    law_S = process.marginal(jnp.zeros((), jnp.int32), jnp.ones(()))
+    return (law_S * jnp.log(law_S * process.vocab_size)).sum()
+
+
 def many_step_nll(
     key_B: jax.Array,
-    process: Absorbing,
+    process: Process,
     log_score_fn: LogScoreFn,
     x0_BL: jax.Array,
     draws: int,
 ) -> jax.Array:
-    """The limit of infinitely many iid steps (B,), nats a sequence: MDLM's continuous-time bound from stratified times."""
+    """The limit of infinitely many iid steps (B,), nats a sequence, from `draws` stratified times.
+
+    Absorbing: MDLM's continuous-time bound. Uniform: the bound of 4,096 analytic steps, of which `draws` are looked at.
+    """
+    if not isinstance(process, Absorbing):
+        return _many_bridge_nll(key_B, process, log_score_fn, x0_BL, draws)
 
     def draw(total_B, index):
         key_time_B, key_mask_B = jnp.moveaxis(
@@ -78,3 +121,22 @@ def many_step_nll(
     # With m uniform on (0, m(1)) the bound's integrand is nll / m times m(1), and m(1) is one but for eps.
     scale = process.mask_probability(jnp.ones(()))
     return scale * jax.lax.scan(draw, jnp.zeros(x0_BL.shape[0]), jnp.arange(draws))[0]
+
+
+def _many_bridge_nll(key_B, process, log_score_fn, x0_BL, draws):
+    def draw(total_B, index):
+        key_time_B, key_state_B = jnp.moveaxis(
+            jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, index)))(key_B), 1, 0
+        )
+        step_B = jnp.floor(_FINE * (index + jax.vmap(jax.random.uniform)(key_time_B)) / draws)
+
+        def one(key, x0_L, step):
+            t, u, x0_1L = 1 - step / _FINE, jnp.maximum(1 - (step + 1) / _FINE, 0.0), x0_L[None]
+            x_1L = bridge_state(key[None], process, _IID, x0_1L, t)
+            own = TWEEDIE.step(process, log_score_fn, x_1L, t, u, Knobs(jnp.zeros(()), jnp.zeros(())))
+            return transition_kl(bridge_transition(process, x_1L, x0_1L, t, u), own).sum()
+
+        return total_B + jax.vmap(one)(key_state_B, x0_BL, step_B) * _FINE / draws, None
+
+    start = jnp.full(x0_BL.shape[0], x0_BL.shape[1] * _prior_kl(process))
+    return jax.lax.scan(draw, start, jnp.arange(draws))[0]

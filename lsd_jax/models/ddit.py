@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.processes.score import is_soft
+
 _FREQUENCIES = 256
 _CONDITIONING = 128
 
@@ -28,14 +30,22 @@ class DDiTConfig:
 
 
 class DDiT(nn.Module):
-    """Maps tokens (B, L) and the noise level sigma_bar, a scalar or (B,), to logits (B, L, S) over the data tokens."""
+    """Maps tokens (B, L) and the noise level sigma_bar, a scalar or (B,), to logits (B, L, S) over the data tokens.
+
+    Soft tokens (B, L, num_states) give their mixture of embeddings.
+    """
 
     config: DDiTConfig
 
     @nn.compact
     def __call__(self, x_BL: jax.Array, sigma_bar: jax.Array | None = None) -> jax.Array:
         config = self.config
-        h_BLD = nn.Embed(config.vocab_size + 1, config.dim, name="embed")(x_BL)
+        embed = nn.Embed(config.vocab_size + 1, config.dim, name="embed")
+        if is_soft(x_BL):
+            # Full precision: a one-hot token must be embedded as its integer is, on an accelerator too.
+            h_BLD = jnp.matmul(x_BL, embed.embedding[: x_BL.shape[-1]], precision="highest")
+        else:
+            h_BLD = embed(x_BL)
         condition_BC = None
         if config.time_conditioned:
             sigma_B = jnp.broadcast_to(jnp.asarray(sigma_bar, jnp.float32), x_BL.shape[:1])

@@ -11,19 +11,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process
+from lsd_jax.processes.score import Process, is_soft, keep_and_move
 
 LogPosteriorFn = Callable[[jax.Array, jax.Array], jax.Array]
 
+# What a soft token is likely to be where it cannot be: small enough to count for nothing, and its inverse, which a
+# gradient meets, far from overflow.
+_FLOOR = 1e-20
+
 
 def log_likelihood(process: Process, x_BL: jax.Array, t: jax.Array) -> jax.Array:
-    """log q(x_t = x | x_0 = v) for every data token v, (B, L, S), up to a factor constant in v; t scalar."""
+    """log q(x_t = x | x_0 = v) for every data token v, (B, L, S), up to a factor constant in v; t scalar.
+
+    Linear in soft tokens (B, L, num_states), but for the logarithm.
+    """
     S = process.vocab_size
+    if is_soft(x_BL):
+        return jnp.log(_soft_likelihood(process, x_BL, t) + _FLOOR)
     if isinstance(process, Absorbing):
         match = jax.nn.one_hot(x_BL, S) > 0
         return jnp.where((x_BL == process.mask)[..., None] | match, 0.0, -jnp.inf)
     move = -jnp.expm1(-process.noise.sigma_bar(t)) / S
     return jnp.where(jax.nn.one_hot(x_BL, S) > 0, jnp.log1p(-(S - 1) * move), jnp.log(move))
+
+
+def _soft_likelihood(process, x_BLV, t):
+    if isinstance(process, Absorbing):
+        # A mask says nothing at any factor. At this one it weighs what the average token does, so that a gradient from
+        # mask to token has about the size of the change: at one, those toward a rare token are many times too large.
+        return x_BLV[..., : process.vocab_size] + x_BLV[..., process.mask :] / process.vocab_size
+    stay, move = keep_and_move(process, process.noise.sigma_bar(t))
+    return move + (stay - move) * x_BLV
 
 
 def markov_log_posterior(process: Process, initial: np.ndarray, transition: np.ndarray) -> LogPosteriorFn:
@@ -51,6 +69,8 @@ def markov_log_posterior(process: Process, initial: np.ndarray, transition: np.n
         return jnp.log(jnp.exp(log_message_BS - top_B1) @ matrix)
 
     def log_posterior_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        if isinstance(process, Absorbing) and not is_soft(x_BL):
+            return _between_neighbours(process, initial, transition, x_BL)
         evidence_LBS = jnp.swapaxes(log_likelihood(process, x_BL, t), 0, 1)
 
         def step(carry, evidence):
@@ -65,6 +85,31 @@ def markov_log_posterior(process: Process, initial: np.ndarray, transition: np.n
         return jax.nn.log_softmax(jnp.swapaxes(past_LBS + evidence_LBS + future_LBS[::-1], 0, 1))
 
     return log_posterior_fn
+
+
+def _between_neighbours(process: Absorbing, initial: np.ndarray, transition: np.ndarray, x_BL: jax.Array) -> jax.Array:
+    """The posterior under masks: of all that is revealed, only the nearest token on either side counts.
+
+    Powers of the transition matrix, read at the distances to the two: no scan over positions.
+    """
+    L, S = x_BL.shape[1], process.vocab_size
+    powers_LSS, marginals_LS = [np.eye(S)], [np.asarray(initial, np.float64)]
+    for _ in range(L - 1):
+        powers_LSS.append(powers_LSS[-1] @ transition)
+        marginals_LS.append(marginals_LS[-1] @ transition)
+    log_powers_LSS = jnp.asarray(np.log(np.maximum(powers_LSS, 1e-300)), jnp.float32)
+    log_marginals_LS = jnp.asarray(np.log(marginals_LS), jnp.float32)
+    place_L, revealed_BL = jnp.arange(L), x_BL != process.mask
+    left_BL = jax.lax.cummax(jnp.where(revealed_BL, place_L[None], -1), axis=1)
+    right_BL = jax.lax.cummin(jnp.where(revealed_BL, place_L[None], L), axis=1, reverse=True)
+    token = lambda place_BL: jnp.take_along_axis(x_BL, jnp.clip(place_BL, 0, L - 1), 1)  # noqa: E731
+    from_left_BLS = log_powers_LSS[jnp.clip(place_L[None] - left_BL, 0, L - 1), token(left_BL)]
+    from_left_BLS = jnp.where((left_BL >= 0)[..., None], from_left_BLS, log_marginals_LS[None])
+    to_right_BLS = jnp.swapaxes(log_powers_LSS, 1, 2)[jnp.clip(right_BL - place_L[None], 0, L - 1), token(right_BL)]
+    to_right_BLS = jnp.where((right_BL < L)[..., None], to_right_BLS, 0.0)
+    posterior_BLS = jax.nn.log_softmax(from_left_BLS + to_right_BLS)
+    seen_BLS = jnp.where(jax.nn.one_hot(x_BL, S) > 0, 0.0, -jnp.inf)
+    return jnp.where(revealed_BL[..., None], seen_BLS, posterior_BLS)
 
 
 def enumerated_log_posterior(process: Process, probs: np.ndarray, length: int) -> LogPosteriorFn:
@@ -83,7 +128,10 @@ def enumerated_log_posterior(process: Process, probs: np.ndarray, length: int) -
         evidence_BLS = jnp.maximum(log_likelihood(process, x_BL, t), -1e30)
         joint_BN = log_probs_N[None] + jnp.einsum("bls,nls->bn", evidence_BLS, one_hot_NLS)
         weight_BN = jax.nn.softmax(joint_BN)
-        return jnp.log(jnp.einsum("bn,nls->bls", weight_BN, one_hot_NLS))
+        posterior_BLS = jnp.einsum("bn,nls->bls", weight_BN, one_hot_NLS)
+        if is_soft(x_BL):
+            posterior_BLS = jnp.maximum(posterior_BLS, jnp.finfo(posterior_BLS.dtype).tiny)
+        return jnp.log(posterior_BLS)
 
     return log_posterior_fn
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from lsd_jax.models.ddit import DDiT
 from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process, log_posterior_to_log_score
+from lsd_jax.processes.score import Process, hard_tokens, log_posterior_to_log_score
 
 LogScoreFn = Callable[[jax.Array, jax.Array], jax.Array]  # tokens (B, L), scalar time -> (B, L, S)
 
@@ -83,4 +83,4 @@ def sedd_log_score(process: Process, logits_BLS: jax.Array, x_BL: jax.Array, sig
     if isinstance(process, Absorbing):
         scale = jnp.log(jnp.expm1(jnp.asarray(sigma_bar))) + jnp.log(process.vocab_size)
         return logits_BLS - jnp.reshape(scale, (-1, 1, 1))
-    return jnp.where(jax.nn.one_hot(x_BL, process.vocab_size) > 0, 0.0, logits_BLS)
+    return jnp.where(jax.nn.one_hot(hard_tokens(x_BL), process.vocab_size) > 0, 0.0, logits_BLS)

@@ -25,10 +25,20 @@ def make_process(name: str, vocab_size: int, noise) -> Process:
     return processes[name](vocab_size, noise)
 
 
+def is_soft(x: jax.Array) -> bool:
+    """Whether tokens are soft: floats (..., num_states), one-hot in value and differentiable, instead of integers."""
+    return jnp.issubdtype(x.dtype, jnp.floating)
+
+
+def hard_tokens(x: jax.Array) -> jax.Array:
+    """The integers of tokens that may be soft, without a gradient."""
+    return jnp.argmax(jax.lax.stop_gradient(x), -1).astype(jnp.int32) if is_soft(x) else x
+
+
 def log_posterior_to_log_score(
     process: Process, log_posterior_BLS: jax.Array, x_BL: jax.Array, t: jax.Array
 ) -> jax.Array:
-    """log s from log p(x_0 = v | x_t), t scalar (SEDD, Lou et al. 2024, eq. 3 and section 3.3).
+    """log s from log p(x_0 = v | x_t), t scalar (SEDD, Lou et al. 2024, eq. 3 and section 3.3); x_BL may be soft.
 
     Absorbing: exp(-sigma_bar) / (1 - exp(-sigma_bar)) p(v) at masked positions.
     Uniform: the ratio of sum_y p(y) q_t(v | y) / q_t(x | y) to its value at v = x.
@@ -37,7 +47,7 @@ def log_posterior_to_log_score(
     if isinstance(process, Absorbing):
         return log_posterior_BLS - jnp.log(jnp.expm1(sigma_bar))
     stay, move = keep_and_move(process, sigma_bar)
-    here = jax.nn.one_hot(x_BL, process.vocab_size)
+    here = jax.nn.one_hot(hard_tokens(x_BL), process.vocab_size)
     weight = jnp.exp(log_posterior_BLS) / jnp.where(here > 0, stay, move)
     score = move * weight.sum(-1, keepdims=True) + (stay - move) * weight
     return jnp.where(here > 0, 0.0, jnp.log(score))
@@ -56,13 +66,24 @@ def log_score_to_log_posterior(process: Process, log_score_BLS: jax.Array, x_BL:
 def uniform_step_probs(
     process: Uniform, log_score_BLS: jax.Array, x_BL: jax.Array, delta_sigma_bar: jax.Array
 ) -> jax.Array:
-    """SEDD's analytic step (eq. 19): the staggered score times the forward transition, clamped at 0, (B, L, S)."""
+    """SEDD's analytic step (eq. 19): the staggered score times the forward transition, kept above 0, (B, L, S)."""
     here = jax.nn.one_hot(x_BL, process.vocab_size)
     score = jnp.where(here > 0, 1.0, jnp.exp(log_score_BLS))
     stay, move = keep_and_move(process, delta_sigma_bar)
     grow = jnp.expm1(delta_sigma_bar)
     staggered = (1 + grow) * score - grow / process.vocab_size * score.sum(-1, keepdims=True)
-    return jnp.maximum(staggered, 0.0) * jnp.where(here > 0, stay, move)
+    # What rounding or a learned factor takes below zero is next to impossible, not infinitely costly.
+    return jnp.maximum(staggered, 1e-9 * (1 + grow)) * jnp.where(here > 0, stay, move)
+
+
+def legible(process: Process, x: jax.Array, log_score_BLS: jax.Array) -> jax.Array:
+    """The log-score with zeros where the process never reads it; that of soft tokens is finite already.
+
+    Of a token that it sees, an exact denoiser says log 0: harmless in a sampler, but its gradient is not a number.
+    """
+    if is_soft(x) or not isinstance(process, Absorbing):
+        return log_score_BLS
+    return jnp.where((x == process.mask)[..., None], log_score_BLS, 0.0)
 
 
 def reverse_rate(process: Process, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:

@@ -8,14 +8,13 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.score import Process
+from lsd_jax.samplers import orders
 from lsd_jax.samplers.transition import fine_uniform
 
 COUPLINGS = ("iid", "shared", "low_discrepancy")
-STRIDES = {"golden": (np.sqrt(5) - 1) / 2, "sqrt2": np.sqrt(2) - 1, "sqrt3": np.sqrt(3) - 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,22 +24,39 @@ class Coupling:
     Attributes:
         name: "iid": everything fresh. "shared": a position owns its threshold and the uniform that picks its token, so
             that two samplers with the same keys differ only by their step sizes (absorbing only). "low_discrepancy":
-            the thresholds of a sequence are a Kronecker sequence with one random shift, each still uniform, so that
-            positions revealed in one step are spread far apart.
-        generator: the Kronecker stride of low_discrepancy.
+            the thresholds of a sequence are spread over its positions (samplers/orders.py), each still uniform, so that
+            positions revealed in one step are far apart.
+        generator: the order of low_discrepancy, one of orders.GENERATORS.
+        pattern: the ranks of generator "pattern", a permutation: a learned order.
+        shape: (rows, columns) for the generators of the plane.
 
     Raises:
-        ValueError: unknown name or generator.
+        ValueError: unknown name or generator, or a generator without the pattern or shape that it needs.
     """
 
     name: str = "iid"
     generator: str = "golden"
+    pattern: tuple[int, ...] = ()
+    shape: tuple[int, ...] = ()
 
     def __post_init__(self):
+        object.__setattr__(self, "pattern", tuple(self.pattern))  # lists, from a JSON file
+        object.__setattr__(self, "shape", tuple(self.shape))
         if self.name not in COUPLINGS:
             raise ValueError(f"config.student.coupling.name={self.name!r}: choose one of {COUPLINGS}")
-        if self.generator not in STRIDES:
-            raise ValueError(f"config.student.coupling.generator={self.generator!r}: choose one of {sorted(STRIDES)}")
+        if self.generator not in orders.GENERATORS:
+            raise ValueError(f"config.student.coupling.generator={self.generator!r}: choose one of {orders.GENERATORS}")
+        if self.generator == "pattern" and sorted(self.pattern) != list(range(max(1, len(self.pattern)))):
+            raise ValueError(f"config.student.coupling.pattern={self.pattern} is not a permutation of 0, 1, ...")
+        if self.generator in orders.PLANE and not (len(self.shape) == 2 and min(self.shape) > 0):
+            raise ValueError(
+                f"config.student.coupling.shape={self.shape}: generator {self.generator!r} needs (rows, columns)"
+            )
+
+    def check_length(self, length: int) -> None:
+        """Raises ValueError where the generator's shape does not hold `length` positions."""
+        if self.generator in orders.PLANE and self.shape[0] * self.shape[1] != length:
+            raise ValueError(f"config.student.coupling.shape={self.shape} does not hold {length} positions")
 
     def keeps_thresholds(self, process: Process) -> bool:
         """Whether a position's jump threshold lasts for its whole path."""
@@ -52,10 +68,9 @@ class Coupling:
         """Uniform thresholds (B, L), one row a sequence key."""
         if self.name != "low_discrepancy":
             return jax.vmap(lambda key: fine_uniform(key, (length,)))(key_B)
-        # float64 on the host: the fractional parts must not lose bits as positions grow.
-        points_L = jnp.asarray(np.arange(length) * STRIDES[self.generator] % 1, jnp.float32)
-        shift_B = jax.vmap(lambda key: fine_uniform(key, ()))(key_B)
-        return jnp.clip((points_L[None] + shift_B[:, None]) % 1, 2.0**-33, 1 - 2.0**-24)
+        self.check_length(length)
+        settings = (self.generator, length, self.shape, self.pattern)
+        return jax.vmap(lambda key: orders.order_thresholds(key, *settings))(key_B)
 
 
 def sequence_keys(key: jax.Array, batch: int) -> jax.Array:

@@ -77,7 +77,8 @@ def jump_form(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, knobs:
         movable_BL = x_BL == process.mask
     else:
         movable_BL = jnp.ones_like(x_BL, bool)
-        log_mass_BLS = jnp.where(jax.nn.one_hot(x_BL, process.vocab_size) > 0, -jnp.inf, log_mass_BLS)
+        # Next to impossible rather than impossible: a temperature's gradient is zero there, not 0 times infinity.
+        log_mass_BLS = jnp.where(jax.nn.one_hot(x_BL, process.vocab_size) > 0, -1e30, log_mass_BLS)
     jump_BL = jnp.minimum(jnp.exp(jax.nn.logsumexp(log_mass_BLS, -1)), _MAX_JUMP)
     log_stay_BL = jnp.where(movable_BL, jnp.log1p(-jump_BL), 0.0)
     return Transition(x_BL, log_stay_BL, knobs.temper(log_mass_BLS))

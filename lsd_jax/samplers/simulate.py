@@ -57,12 +57,14 @@ def simulate(
     batch: int,
     length: int,
     keep_states: bool = False,
+    start_BL: jax.Array | None = None,
 ) -> Sample:
     """Draws `batch` sequences of `length` tokens.
 
     Args:
         key: a single key, or one key a sequence (B,); a sequence depends on its own key only.
         keep_states: also return the states at every grid point.
+        start_BL: states to start from instead of the prior's.
 
     Raises:
         ValueError: the kernel or the coupling is not defined for the process.
@@ -70,7 +72,9 @@ def simulate(
     check_kernel(kernel, process)
     key_B = key if key.ndim else sequence_keys(key, batch)
     noise = path_noise(key_B, process, coupling, length)
-    x_BL = jax.vmap(lambda k: process.prior_sample(jax.random.fold_in(k, 2**31 - 1), (length,)))(key_B)
+    x_BL = start_BL
+    if x_BL is None:
+        x_BL = jax.vmap(lambda k: process.prior_sample(jax.random.fold_in(k, 2**31 - 1), (length,)))(key_B)
 
     def move(carry, transition, index):
         x_BL, log_survival_BL = carry

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
-from ml_collections import ConfigDict
 
+from configs.common import base_config
 from lsd_jax import parallel
 from lsd_jax.data.countdown import transition_matrix
 from lsd_jax.distill import loop, schedule_search, teacher
-from lsd_jax.distill.objectives import get_objective
+from lsd_jax.distill.objectives import check_objective, get_objective
 from lsd_jax.distill.student import init_student
 from lsd_jax.models.oracle import markov_log_posterior
 from lsd_jax.models.score_fn import oracle_score_model
@@ -28,9 +28,14 @@ S, L, N, P = 6, 12, 24, 32
 PROCESS = make_process("absorbing", S, make_noise("loglinear"))
 MODEL = oracle_score_model(PROCESS, markov_log_posterior(PROCESS, *transition_matrix(S, 0.01)))
 COUPLING = Coupling("low_discrepancy")
-SETTINGS = ConfigDict(
-    {"objective": "path_kl", "steps": 20, "batch_size": 8, "learning_rate": 0.02, "checkpoint_every": 10}
-)
+SETTINGS = base_config().distill
+SETTINGS.update({"steps": 20, "batch_size": 8, "learning_rate": 0.02, "checkpoint_every": 10})
+TIMES = np.linspace(1, 0, N + 1)
+
+
+def oracle(name):
+    process = make_process(name, S, make_noise("loglinear"))
+    return process, oracle_score_model(process, markov_log_posterior(process, *transition_matrix(S, 0.01)))
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +51,13 @@ def test_teacher_paths_reveal_each_position_once(paths):
     assert (changed.sum(1) == 1).all()
 
 
+def table_of(paths, process=PROCESS, model=MODEL, coupling=COUPLING, times=TIMES):
+    tokens, keys = paths.repeated(1)
+    return schedule_search.cost_table(process, get_kernel("tweedie"), model, coupling, tokens, keys, times)
+
+
 def test_cost_table_against_a_direct_sum(paths):
-    table = schedule_search.cost_table(PROCESS, MODEL, paths)
+    table = table_of(paths)
     i, j = 5, 17
     log_posterior = jax.nn.log_softmax(
         MODEL.bind(())(jnp.asarray(paths.states[:, i], jnp.int32), jnp.float32(paths.time_grid[i]))
@@ -74,7 +84,7 @@ def test_shortest_paths_are_the_best_of_all():
 
 
 def test_optimal_grid_is_no_worse_than_the_uniform_one(paths):
-    table = schedule_search.cost_table(PROCESS, MODEL, paths)
+    table = table_of(paths)
     grids = schedule_search.shortest_paths(table, 6)
     for steps in (2, 3, 6):
         uniform = schedule_search.path_kl(table, schedule_search.uniform_indices(N, steps))
@@ -82,7 +92,7 @@ def test_optimal_grid_is_no_worse_than_the_uniform_one(paths):
     assert schedule_search.path_kl(table, np.arange(N + 1)) == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("objective", ["path_kl", "score_alignment"])
+@pytest.mark.parametrize("objective", ["path_kl", "score_alignment", "dial"])
 def test_eight_devices_give_the_student_of_one(paths, tmp_path, monkeypatch, objective):
     settings = SETTINGS.copy_and_resolve_references()
     settings.objective = objective
@@ -125,14 +135,16 @@ def test_path_kl_finds_the_temperature_that_was_taken_away(paths, tmp_path):
     assert float(student.log_temperature.mean()) < 0.4
 
 
-def test_path_kl_gradient_against_finite_differences(paths):
-    start = init_student("tweedie", COUPLING, "score", 3)
-    objective = get_objective("path_kl", "absorbing")
-    batch = objective.prepare(start, PROCESS, MODEL, paths)
+@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+def test_path_kl_gradient_against_finite_differences(paths, name):
+    process, model = oracle(name)
+    start = init_student("tweedie", COUPLING if name == "absorbing" else Coupling("iid"), "score", 3)
+    objective = get_objective("path_kl")
+    batch = objective.prepare(start, process, model, paths, SETTINGS)
 
     def loss(c, t):
         student = dataclasses.replace(start, log_coefficient=c, log_temperature=t)
-        return objective.loss(student, PROCESS, MODEL, (), batch)[0]
+        return objective.loss(student, process, model, (), batch, 0, SETTINGS)[0]
 
     point = (jnp.array([0.1, -0.1, 0.0]), jnp.array([0.2, 0.1, -0.1]))
     grads = jax.grad(loss, argnums=(0, 1))(*point)
@@ -141,7 +153,7 @@ def test_path_kl_gradient_against_finite_differences(paths):
         for side, sign in ((0, 1), (1, -1)):
             bumped[side][argument] = point[argument].at[index].add(sign * 1e-2)
         numeric = (loss(*bumped[0]) - loss(*bumped[1])) / 2e-2
-        assert float(grads[argument][index]) == pytest.approx(float(numeric), rel=2e-2, abs=2e-2)
+        assert float(grads[argument][index]) == pytest.approx(float(numeric), rel=3e-2, abs=3e-2)
 
 
 def test_teacher_cache(paths, tmp_path):
@@ -153,7 +165,12 @@ def test_teacher_cache(paths, tmp_path):
     np.testing.assert_array_equal(again.states, paths.states)
     teacher.cached_teacher(tmp_path, {"seed": 1}, draw)
     assert len(drawn) == 2
-    file = next(iter(tmp_path.glob("*.npz")))
+    file = sorted(tmp_path.glob("*.npz"))[0]
+    with pytest.raises(ValueError, match=r"other settings of seed"):
+        for seed in (0, 1):
+            teacher.cached_teacher(tmp_path, {"seed": seed}, draw, cache=str(file))
+    with pytest.raises(FileNotFoundError, match=r"config\.teacher\.cache"):
+        teacher.cached_teacher(tmp_path, {"seed": 0}, draw, cache=str(tmp_path / "none.npz"))
     file.write_bytes(file.read_bytes()[:50])
     with pytest.raises(ValueError, match="delete it"):
         for seed in (0, 1):
@@ -167,6 +184,22 @@ def test_impossible_settings_are_told(paths, tmp_path):
     with pytest.raises(ValueError, match=r"config\.distill\.batch_size=7"):
         loop.polish(start, PROCESS, MODEL, paths, settings, tmp_path)
     with pytest.raises(ValueError, match=r"config\.distill\.objective"):
-        get_objective("mse", "absorbing")
-    with pytest.raises(ValueError, match="uniform"):
-        get_objective("path_kl", "uniform")
+        get_objective("mse")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "process", "kernel", "coupling", "message"),
+    [
+        ("objective", "effective_transition", "absorbing", "tweedie", "iid", "euler"),
+        ("objective", "dial", "uniform", "tweedie", "low_discrepancy", "independent draws"),
+        ("precision", 1.5, "absorbing", "tweedie", "iid", r"config\.distill\.precision=1\.5"),
+        ("draws", 0, "absorbing", "tweedie", "iid", r"config\.distill\.draws=0"),
+        ("alignment.radius", 2.0, "absorbing", "euler", "iid", r"config\.distill\.alignment\.radius=2\.0"),
+        ("alignment.distance", "l3", "absorbing", "euler", "iid", r"config\.distill\.alignment\.distance"),
+    ],
+)
+def test_what_does_not_go_together_is_told(field, value, process, kernel, coupling, message):
+    settings = base_config().distill
+    settings.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=message):
+        check_objective(settings, process, kernel, Coupling(coupling), L)

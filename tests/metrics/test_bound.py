@@ -58,8 +58,41 @@ def test_many_steps_of_the_exact_denoiser_reach_the_entropy():
     assert float(nll.mean()) == pytest.approx(entropy, abs=4 * error)
 
 
-def test_uniform_process_is_refused():
-    process = make_process("uniform", S, make_noise("loglinear"))
-    args = (process, get_kernel("euler"), SCORE, uniform_schedule(2), Coupling())
-    with pytest.raises(ValueError, match="absorbing"):
+UNIFORM = make_process("uniform", S, make_noise("loglinear"))
+UNIFORM_SCORE = posterior_score_fn(UNIFORM, enumerated_log_posterior(UNIFORM, PROBS, L))
+
+
+def test_uniform_bound_lies_above_the_sampler_and_falls_to_the_entropy():
+    """The M-step bound is the D3PM bound of the few-step sampler: above its exact -log p, tight in the limit."""
+    entropy = -(PROBS * np.log(PROBS)).sum()
+    rng = np.random.default_rng(4)
+    x0 = jnp.asarray(SEQUENCES[rng.choice(S**L, 20_000, p=PROBS)])
+    keys, excess = sequence_keys(jax.random.key(3), len(x0)), {}
+    for steps in (2, 8, 64):
+        args = (keys, UNIFORM, get_kernel("tweedie"), UNIFORM_SCORE, uniform_schedule(steps), Coupling("iid"), x0)
+        excess[steps] = float(jnp.mean(m_step_nll(*args))) - entropy
+    assert excess[2] > excess[8] > excess[64] > -0.02 and excess[64] < 0.05
+    many = many_step_nll(keys, UNIFORM, UNIFORM_SCORE, x0, draws=8)
+    assert float(many.mean()) == pytest.approx(entropy, abs=0.1)
+    tokens = simulate(
+        jax.random.key(1),
+        UNIFORM,
+        get_kernel("tweedie"),
+        UNIFORM_SCORE,
+        uniform_schedule(2),
+        Coupling("iid"),
+        200_000,
+        L,
+    ).tokens
+    own = np.bincount(np.asarray(tokens) @ S ** np.arange(L)[::-1], minlength=S**L) / len(tokens)
+    nll = m_step_nll(keys, UNIFORM, get_kernel("tweedie"), UNIFORM_SCORE, uniform_schedule(2), Coupling("iid"), x0)
+    index = np.asarray(x0) @ S ** np.arange(L)[::-1]
+    by_sequence = np.bincount(index, np.asarray(nll), S**L) / np.maximum(np.bincount(index, minlength=S**L), 1)
+    common = (own > 0.02) & (np.bincount(index, minlength=S**L) > 300)
+    assert common.any() and (by_sequence[common] > -np.log(own[common]) - 0.1).all()
+
+
+def test_uniform_bound_needs_independent_draws():
+    args = (UNIFORM, get_kernel("euler"), UNIFORM_SCORE, uniform_schedule(2), Coupling("low_discrepancy"))
+    with pytest.raises(ValueError, match="iid"):
         m_step_nll(sequence_keys(jax.random.key(0), 2), *args, jnp.zeros((2, L), jnp.int32))

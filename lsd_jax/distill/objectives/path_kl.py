@@ -1,70 +1,97 @@
-"""Path KL: the student's steps, teacher-forced, must explain the teacher's jumps (DESIGN 4, objective 3).
+"""Forward path KL: the student's steps, teacher-forced, must explain the teacher's way (DESIGN 4, objective 3).
 
-KL(teacher path || student path) up to the teacher's own entropy, which no student changes. Frozen network and forced
-states make the scores independent of what is learned: they are computed once, and a gradient step costs no network
-evaluation. The time grid is not learned here, the schedule search has already found the best one.
+KL(teacher path || student path) up to the teacher's own entropy, which no student changes. It keeps diversity: what the
+teacher does and the student never would costs without bound. Frozen network and forced states make the scores independent of
+what is learned: where they fit into memory they are computed once, and a gradient step costs no network evaluation.
 """
 
-import dataclasses
-import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import ml_collections
 
 from lsd_jax import parallel
 from lsd_jax.distill.student import Student
 from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.models.score_fn import ScoreModel
-from lsd_jax.processes.score import Process
+from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.score import Process, legible
 from lsd_jax.samplers import get_kernel
+from lsd_jax.samplers.bridge import bridge_state, bridge_transition, transition_kl
 from lsd_jax.samplers.kernel import denoise
 
-
-def prepare(student: Student, process: Process, model: ScoreModel, paths: TeacherPaths) -> tuple:
-    """(teacher states (P, M + 1, L) and log-scores (P, M, L, S) at the student's times)."""
-    grid = student.time_grid
-    states = paths.states[:, paths.index_of(np.asarray(grid))].astype(np.int32)
-    scores_PMLS = scores_at(model, states[:, :-1], grid[:-1])
-    # What an exact denoiser says of a token it sees is log 0, unused, and its gradient not a number.
-    return states, jnp.where((states[:, :-1] == process.mask)[..., None], scores_PMLS, 0.0)
+_CACHED_BYTES = 2**30  # log-scores kept instead of computed in every gradient step
 
 
-def scores_at(model: ScoreModel, states_PML: np.ndarray, time_M: jax.Array) -> jax.Array:
-    """The network's log-scores (P, M, L, S) at given states and times, sharded over the devices."""
-    mesh = parallel.data_mesh()
-    return _scores(model.apply, mesh, model.params, parallel.shard_global(states_PML, mesh), time_M)
+class Forced(NamedTuple):
+    """Teacher-forced states of paths: tokens (P, L), states (P, M, L), and their log-scores (P, M, L, S) or None."""
+
+    tokens: jax.Array
+    states: jax.Array
+    log_scores: jax.Array | None
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _scores(apply, mesh, params, states_PML, time_M):
-    def local(replicated, states_BML):
-        params, time_M = replicated
-        rows = jax.lax.map(lambda pair: apply(params, *pair), (jnp.swapaxes(states_BML, 0, 1), time_M))
-        return jnp.swapaxes(rows, 0, 1)
+def prepare(
+    student: Student, process: Process, model: ScoreModel, paths: TeacherPaths, settings: ml_collections.ConfigDict
+) -> Forced:
+    """Bridges to the teacher's tokens at the student's own times, `settings.draws` in sequence for every path."""
+    mesh, grid = parallel.data_mesh(), student.time_grid
+    tokens, keys = paths.repeated(settings.draws)
+    cached = len(tokens) * student.steps * tokens.shape[1] * process.vocab_size * 4 <= _CACHED_BYTES
 
-    return parallel.map_over_data(local, mesh)((params, time_M), states_PML)
+    def local(replicated, batch):
+        params, grid = replicated
+        tokens_BL, key_B = batch
+
+        def at(t):
+            x_BL = bridge_state(key_B, process, student.coupling, tokens_BL, t)
+            return x_BL, legible(process, x_BL, model.apply(params, x_BL, t)) if cached else None
+
+        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), jax.lax.map(at, grid[:-1]))
+
+    batch = parallel.shard_global(tokens, mesh), parallel.shard_global(keys, mesh)
+    states, log_scores = jax.jit(parallel.map_over_data(local, mesh))((model.params, grid), batch)
+    return Forced(batch[0], states, log_scores)
 
 
-def loss(student: Student, process: Process, model: ScoreModel, params, batch: tuple) -> tuple[jax.Array, dict]:
-    """-log p_student(teacher path), nats a sequence, differentiable in coefficients and temperatures."""
-    del model, params
-    states_BML, log_score_BMLS = batch
-    kernel = get_kernel(student.kernel)
-    schedule = student.schedule()
+def loss(
+    student: Student, process: Process, model: ScoreModel, params, batch: Forced, step, settings
+) -> tuple[jax.Array, dict]:
+    """The path KL plus a constant, nats a sequence, differentiable in coefficients and temperatures."""
+    del step, settings
+    kernel, schedule = get_kernel(student.kernel), student.schedule()
     grid = jax.lax.stop_gradient(schedule.time_grid)
     total = 0.0
     for k in range(student.steps):
-        knobs = jax.tree.map(lambda leaf, k=k: leaf[k], schedule.knobs)
-        score_fn = lambda x, t, k=k: log_score_BMLS[:, k]  # noqa: E731
-        x_BL, next_BL = states_BML[:, k], states_BML[:, k + 1]
-        if k < student.steps - 1:
-            transition = kernel.step(process, score_fn, x_BL, grid[k], grid[k + 1], knobs)
-            log_prob_BL = transition.log_prob(next_BL)
+        x_BL, t, u = batch.states[:, k], grid[k], grid[k + 1]
+        if batch.log_scores is None:
+            log_score_BLS = legible(process, x_BL, model.apply(params, x_BL, t))
         else:
-            # The last step reveals with certainty: only which token counts.
-            transition = denoise(process, score_fn, x_BL, grid[k], knobs)
-            transition = dataclasses.replace(transition, log_stay_BL=jnp.full_like(transition.log_stay_BL, -1.0))
-            log_prob_BL = jnp.where(x_BL == process.mask, transition.destination_log_prob(next_BL), 0.0)
-        total -= log_prob_BL.sum(-1).mean()
+            log_score_BLS = batch.log_scores[:, k]
+        knobs = jax.tree.map(lambda leaf, k=k: leaf[k], schedule.knobs)
+        frozen = lambda x, t, log_score_BLS=log_score_BLS: log_score_BLS  # noqa: E731
+        last = k == student.steps - 1
+        own = denoise(process, frozen, x_BL, t, knobs) if last else kernel.step(process, frozen, x_BL, t, u, knobs)
+        bridge = bridge_transition(process, x_BL, batch.tokens, t, u)
+        if isinstance(process, Absorbing):
+            following_BL = batch.tokens if last else batch.states[:, k + 1]
+            cost_BL = _reveal_cost(process, bridge, own, following_BL, last)
+        else:
+            cost_BL = transition_kl(bridge, own)
+        total += cost_BL.sum(-1).mean()
     return total, {"path_nll": total}
+
+
+def _reveal_cost(process, bridge, own, following_BL, last):
+    """-log p of what the coupling reveals next, and the divergence of how much is revealed, at masked positions."""
+    masked_BL = bridge.x_BL == process.mask
+    revealed_BL = masked_BL & (following_BL != process.mask)
+    cost_BL = jnp.where(revealed_BL, -own.destination_log_prob(following_BL), 0.0)
+    if last:  # everything is revealed, by both
+        return cost_BL
+    log_jump_BL = jnp.log(-jnp.expm1(jnp.minimum(own.log_stay_BL, -1e-30)))
+    stay_BL = jnp.exp(bridge.log_stay_BL)
+    time_BL = jax.scipy.special.xlogy(stay_BL, stay_BL) - stay_BL * own.log_stay_BL
+    time_BL += jax.scipy.special.xlogy(1 - stay_BL, 1 - stay_BL) - (1 - stay_BL) * log_jump_BL
+    return cost_BL + jnp.where(masked_BL, time_BL, 0.0)

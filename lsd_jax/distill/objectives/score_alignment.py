@@ -1,68 +1,144 @@
-"""Score alignment: Phi_k s_k should equal the teacher's s*_k (Fu et al. 2025, eq. 6), with noise shared by both.
+"""Score alignment, LSD: Phi_k s_k should equal the teacher's s*_k (Fu et al. 2025, eq. 5 and 6, algorithm 1).
 
-With independent noise its minimiser is the chance that two independent mask patterns overlap (DESIGN 5), so the student
-reads the teacher's own uniforms. The gradient is the paper's: every term moves its own coefficient, the states are
-constants.
+The relaxed objective (eq. 9 and 10) starts the student from a prior state within Hamming distance `radius` L of the
+teacher's, in training only. With independent noise the minimiser of the squared distance is the chance that two independent
+mask patterns overlap (DESIGN 5); shared noise lets the student read the teacher's own uniforms.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
-from lsd_jax.distill.objectives.path_kl import scores_at
-from lsd_jax.distill.student import Student
+from lsd_jax import parallel
+from lsd_jax.distill.relaxed import relaxed_rollout
+from lsd_jax.distill.student import Student, frozen
 from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.models.score_fn import ScoreModel
-from lsd_jax.processes.score import Process
+from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.score import Process, legible
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.simulate import simulate
 
+DISTANCES = ("l2", "kl")
+NOISES = ("shared", "independent")
+GRADIENTS = ("detached", "unrolled")
 
-def prepare(student: Student, process: Process, model: ScoreModel, paths: TeacherPaths) -> tuple:
-    """(path keys (P, 2), teacher states (P, M, L), log-scores (P, M, L, S)) at the student's times."""
-    del process
+
+class Aligned(NamedTuple):
+    """The teacher at the student's times: path keys (P, 2), states (P, M, L), log-scores (P, M, L, S)."""
+
+    key_data: jax.Array
+    states: jax.Array
+    log_scores: jax.Array
+
+
+def prepare(
+    student: Student, process: Process, model: ScoreModel, paths: TeacherPaths, settings: ml_collections.ConfigDict
+) -> Aligned:
+    """The teacher's states at the student's times and their log-scores."""
+    del process, settings
     grid = student.time_grid
     states = paths.states[:, paths.index_of(np.asarray(grid[:-1]))].astype(np.int32)
-    return jnp.asarray(paths.key_data), jnp.asarray(states), scores_at(model, states, grid[:-1])
+    return Aligned(jnp.asarray(paths.key_data), jnp.asarray(states), scores_at(model, states, grid[:-1]))
 
 
-def loss(student: Student, process: Process, model: ScoreModel, params, batch: tuple) -> tuple[jax.Array, dict]:
-    """sum_k w_k || Phi_k s_k - s*_k ||^2 over masked positions, a sequence, with w_k = expm1(sigma_bar(tau_k))^2."""
-    key_data_B, teacher_BML, teacher_log_score_BMLS = batch
-    score_fn = model.bind(params)
-    frozen = jax.lax.stop_gradient(student)
-    grid = frozen.time_grid
-    key_B = jax.random.wrap_key_data(key_data_B)
+def loss(
+    student: Student, process: Process, model: ScoreModel, params, batch: Aligned, step, settings
+) -> tuple[jax.Array, dict]:
+    """sum_k w_k d(Phi_k s_k, s*_k), a sequence, with w_k = expm1(sigma_bar(tau_k))^2 for the squared distance.
+
+    "detached" is the paper's gradient, every term moves its own coefficient; "unrolled" goes through the student's path.
+    """
+    held = frozen(student, "step_logits", "log_temperature")
+    states, log_scores = student_states(held, process, model.bind(params), batch, step, settings)
+    schedule = held.schedule()
+
+    def mismatch(inputs):
+        x, log_score_BLS, t, teacher_x_BL, teacher_BLS, knobs = inputs
+        own = scaled_score(process, x, knobs.scale(legible(process, x, log_score_BLS)), t)
+        target = scaled_score(process, teacher_x_BL, teacher_BLS, t)
+        return distance(settings.alignment.distance, own, target)
+
+    teacher = jnp.swapaxes(batch.states, 0, 1), jnp.swapaxes(batch.log_scores, 0, 1)
+    by_step_M = jax.lax.map(mismatch, (states, log_scores, schedule.time_grid[:-1], *teacher, schedule.knobs))
+    return by_step_M.sum(), {"mismatch": by_step_M.mean()}
+
+
+def student_states(student: Student, process: Process, log_score_fn, batch: Aligned, step, settings):
+    """The student's states at its M times, tokens (M, B, L) or soft ones (M, B, L, S'), and their log-scores.
+
+    Only "unrolled" lets gradients through them.
+    """
+    alignment, length = settings.alignment, batch.states.shape[-1]
+    key_B = jax.random.wrap_key_data(batch.key_data)
+    if alignment.noise == "independent":
+        key_B = jax.vmap(lambda key: jax.random.fold_in(key, 1 + step))(key_B)
+    start_BL = perturbed_prior(key_B, process, length, int(alignment.radius * length))
+    kernel = get_kernel(student.kernel)
+    if alignment.gradient == "unrolled":
+        return relaxed_rollout(key_B, process, kernel, log_score_fn, student.schedule(), student.coupling, start_BL)
+    schedule = jax.lax.stop_gradient(student.schedule())
     states = simulate(
         key_B,
         process,
-        get_kernel(student.kernel),
-        score_fn,
-        frozen.schedule(),
+        kernel,
+        log_score_fn,
+        schedule,
         student.coupling,
         len(key_B),
-        teacher_BML.shape[-1],
+        length,
         keep_states=True,
+        start_BL=start_BL,
     ).states[:-1]
+    return states, jax.lax.map(lambda pair: log_score_fn(*pair), (states, schedule.time_grid[:-1]))
 
-    def mismatch(step):
-        x_BL, t, teacher_x_BL, teacher_BLS, knobs = step
-        # Both scores hold the factor 1 / expm1(sigma_bar(t)), huge near t = 0: without it every step weighs alike.
-        log_scale = jnp.log(jnp.expm1(process.noise.sigma_bar(t)))
-        own_BLS = jnp.exp(knobs.scale(score_fn(x_BL, t)) + log_scale)
-        target_BLS = jnp.exp(teacher_BLS + log_scale)
-        own_BLS = jnp.where((x_BL == process.mask)[..., None], own_BLS, 0.0)
-        target_BLS = jnp.where((teacher_x_BL == process.mask)[..., None], target_BLS, 0.0)
+
+def perturbed_prior(key_B: jax.Array, process: Process, length: int, radius: int) -> jax.Array:
+    """Prior states (B, L), up to `radius` positions of each replaced by random data tokens (eq. 9)."""
+
+    def one(key):
+        key_prior, key_count, key_place, key_token = jax.random.split(jax.random.fold_in(key, 2**31 - 2), 4)
+        prior_L = process.prior_sample(key_prior, (length,))
+        count = jax.random.randint(key_count, (), 0, radius + 1)
+        chosen_L = jax.random.permutation(key_place, length) < count
+        return jnp.where(chosen_L, jax.random.randint(key_token, (length,), 0, process.vocab_size), prior_L)
+
+    return jax.vmap(one)(key_B)
+
+
+def scaled_score(process: Process, x, log_score_BLS: jax.Array, t: jax.Array) -> jax.Array:
+    """exp(log-score) where the process reads it, zero elsewhere; x are tokens (B, L) or soft tokens (B, L, S').
+
+    Absorbing: both scores hold 1 / expm1(sigma_bar(t)), huge near t = 0; it is taken out, so that every step weighs alike.
+    """
+    if not isinstance(process, Absorbing):
+        return jnp.exp(log_score_BLS)
+    masked = x[..., process.mask] if x.ndim == 3 else (x == process.mask).astype(jnp.float32)
+    read_BLS = legible(process, x, log_score_BLS)
+    return masked[..., None] * jnp.exp(read_BLS + jnp.log(jnp.expm1(process.noise.sigma_bar(t))))
+
+
+def distance(name: str, own_BLS: jax.Array, target_BLS: jax.Array) -> jax.Array:
+    """The mean over sequences of the squared distance, or of the KL divergence of positive measures."""
+    if name == "l2":
         return ((own_BLS - target_BLS) ** 2).sum((1, 2)).mean()
+    # Where the masks of the two differ the logarithm has no value; the masses still count.
+    both = (own_BLS > 0) & (target_BLS > 0)
+    ratio = jnp.where(both, target_BLS, 1.0) / jnp.where(both, own_BLS, 1.0)
+    return (jnp.where(both, target_BLS, 0.0) * jnp.log(ratio) - target_BLS + own_BLS).sum((1, 2)).mean()
 
-    steps = (
-        states,
-        grid[:-1],
-        jnp.swapaxes(teacher_BML, 0, 1),
-        jnp.swapaxes(teacher_log_score_BMLS, 0, 1),
-        dataclasses.replace(student.schedule().knobs, log_temperature=frozen.log_temperature),
-    )
-    by_step_M = jax.lax.map(mismatch, steps)
-    return by_step_M.sum(), {"mismatch": by_step_M.mean()}
+
+def scores_at(model: ScoreModel, states_PML: np.ndarray, time_M: jax.Array) -> jax.Array:
+    """The network's log-scores (P, M, L, S) at given states and times, sharded over the devices."""
+    mesh = parallel.data_mesh()
+
+    def local(replicated, states_BML):
+        params, time_M = replicated
+        rows = jax.lax.map(lambda pair: model.apply(params, *pair), (jnp.swapaxes(states_BML, 0, 1), time_M))
+        return jnp.swapaxes(rows, 0, 1)
+
+    batch = parallel.shard_global(states_PML, mesh)
+    return jax.jit(parallel.map_over_data(local, mesh))((model.params, time_M), batch)

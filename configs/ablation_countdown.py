@@ -1,0 +1,90 @@
+"""Every component on and off on countdown with its exact denoiser: M = 4 to 64, three seeds.
+
+    python -m lsd_jax.main --config=configs/ablation_countdown.py
+
+Hardware and time: 2 CPU cores, see docs/results.md for the recorded run and its numbers.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import countdown
+from lsd_jax.ablation import variant
+
+TEMPERATURES = (0.9, 0.8, 0.7, 0.5)
+PRECISIONS = (0.5, 0.9, 1.0)
+RADII = (0.0, 0.01, 0.05, 0.10, 0.20)
+
+BASE = {"student__order": "fixed", "student__grid": "uniform", "student__coupling__name": "iid", "distill__steps": 0}
+EULER = {**BASE, "student__kernel": "euler"}
+# The paper's own: coefficients on Euler's uniform grid, to convergence, student and teacher with noise of their own.
+LSD = {
+    **EULER,
+    "distill__steps": 100,
+    "distill__learning_rate": 0.1,
+    "distill__objective": "score_alignment",
+    "distill__alignment__noise": "independent",
+}
+SHARED = {**LSD, "student__coupling__name": "shared", "distill__alignment__noise": "shared"}
+OURS = {"distill__steps": 0}
+FEW = {"student__steps": (4, 8, 16)}  # what costs most, or matters least where steps are many
+
+
+def variants() -> tuple:
+    """What is compared; ours last."""
+    return (
+        variant("Euler", **EULER),
+        variant("Tweedie", **BASE),
+        *[variant(f"Euler T={t:g}", **EULER, **FEW, student__temperature=t) for t in TEMPERATURES],
+        variant("LSD eq. 6, as printed", **LSD),
+        variant("LSD eq. 6, KL", **LSD, **FEW, distill__alignment__distance="kl"),
+        variant("LSD eq. 6, coefficient on the log-score", **LSD, **FEW, student__coefficient="log_score"),
+        *[
+            variant(f"LSD eq. 6, shared noise, zeta={z:g}", **SHARED, **FEW, distill__alignment__radius=z)
+            for z in RADII
+        ],
+        variant("LSD eq. 6, shared noise, unrolled", **SHARED, **FEW, distill__alignment__gradient="unrolled"),
+        variant(
+            "LSD+ eq. 8, as printed",
+            **{**SHARED, **FEW, "distill__objective": "effective_transition"},
+            distill__alignment__literal=True,
+        ),
+        variant("LSD+ eq. 8, summed", **{**SHARED, "distill__objective": "effective_transition"}),
+        variant("grid: information profile (Lavenant, Zanella)", **{**BASE, "student__grid": "profile"}),
+        variant("grid: halving (JYS search)", **{**BASE, "student__grid": "greedy"}),
+        variant("grid: optimal, random order (Chen et al.)", **{**BASE, "student__grid": "optimal"}),
+        variant("order: golden, uniform grid", **{**BASE, "student__coupling__name": "low_discrepancy"}),
+        variant("order: golden, optimal grid", student__order="fixed", **OURS),
+        variant("order: chosen, optimal grid", **OURS),
+        variant("order: chosen, polished", distill__steps=60, distill__draws=2),
+        variant("order: learned", **FEW, student__order="learned", student__draws=4, **OURS),
+        *[
+            variant(
+                f"dial {p:g}",
+                **FEW,
+                distill__objective="dial",
+                distill__precision=p,
+                distill__learning_rate=0.03,
+                distill__steps=100,
+            )
+            for p in PRECISIONS
+        ],
+    )
+
+
+def get_config() -> ConfigDict:
+    """Countdown, all components."""
+    config = countdown.get_config()
+    config.student.steps = (4, 8, 16, 32, 64)
+    config.seeds = (0, 1, 2)
+    config.evaluation.num_samples = 1024
+    config.evaluation.held_out = 256
+    config.evaluation.bootstrap = False
+    config.variants = variants()
+    config.figure_variants = (
+        *("Euler", "LSD eq. 6, as printed", "LSD+ eq. 8, summed", "grid: optimal, random order (Chen et al.)"),
+        *("order: golden, uniform grid", "order: chosen, optimal grid"),
+    )
+    config.frontier.steps = (4, 8)
+    config.frontier.dial = ("order: chosen, optimal grid", *[f"dial {p:g}" for p in PRECISIONS])
+    config.frontier.temperatures = ("Euler", *[f"Euler T={t:g}" for t in TEMPERATURES])
+    return config

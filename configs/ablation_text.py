@@ -1,0 +1,60 @@
+"""The components that matter on text, with the shipped network: M = 4 to 64, three seeds.
+
+    python -m lsd_jax.main --config=configs/ablation_text.py
+
+Hardware and time: 2 CPU cores, see docs/results.md for the recorded run and its numbers. Orders, grids and numbers are fitted
+on training text, every figure is of the test split.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import text
+from configs.ablation_countdown import BASE, EULER, FEW, LSD, OURS, SHARED
+from lsd_jax.ablation import variant
+
+TEMPERATURES = (0.9, 0.8, 0.7)
+PRECISIONS = (0.5, 1.0)
+
+
+def get_config() -> ConfigDict:
+    """Text, main components."""
+    config = text.get_config()
+    config.student.steps = (4, 8, 16, 32, 64)
+    config.seeds = (0, 1, 2)
+    config.evaluation.num_samples = 128
+    config.evaluation.held_out = 128
+    config.evaluation.bootstrap = False
+    config.variants = (
+        variant("Euler", **EULER),
+        *[variant(f"Euler T={t:g}", **EULER, **FEW, student__temperature=t) for t in TEMPERATURES],
+        variant("LSD eq. 6, as printed", **LSD, **FEW, teacher__source="samples"),
+        variant(
+            "LSD+ eq. 8, summed",
+            **{**SHARED, **FEW, "distill__objective": "effective_transition"},
+            teacher__source="samples",
+        ),
+        variant("grid: optimal, random order (Chen et al.)", **{**BASE, "student__grid": "optimal"}),
+        variant("order: golden, uniform grid", **{**BASE, "student__coupling__name": "low_discrepancy"}),
+        variant("order: golden, optimal grid", student__order="fixed", **OURS),
+        variant("order: chosen, optimal grid", **OURS),
+        variant("order: chosen, polished", distill__steps=60, distill__draws=2),
+        *[
+            variant(
+                f"dial {p:g}",
+                **FEW,
+                distill__objective="dial",
+                distill__precision=p,
+                distill__learning_rate=0.03,
+                distill__steps=60,
+            )
+            for p in PRECISIONS
+        ],
+    )
+    config.figure_variants = (
+        *("Euler", "LSD eq. 6, as printed", "LSD+ eq. 8, summed", "grid: optimal, random order (Chen et al.)"),
+        *("order: golden, optimal grid", "order: chosen, optimal grid"),
+    )
+    config.frontier.steps = (4, 8)
+    config.frontier.dial = ("order: chosen, optimal grid", *[f"dial {p:g}" for p in PRECISIONS])
+    config.frontier.temperatures = ("Euler", *[f"Euler T={t:g}" for t in TEMPERATURES])
+    return config

@@ -1,0 +1,66 @@
+"""The uniform process on countdown with its exact denoiser: what a few steps can and cannot learn there.
+
+    python -m lsd_jax.main --config=configs/ablation_uniform.py
+
+Hardware and time: 2 CPU cores, see docs/results.md for the recorded run and its numbers.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import countdown
+from configs.ablation_countdown import BASE, EULER, FEW, LSD
+from lsd_jax.ablation import variant
+
+PRECISIONS = (0.5, 1.0)
+
+
+def get_config() -> ConfigDict:
+    """Countdown under uniform noise."""
+    config = countdown.get_config()
+    config.process.name = "uniform"
+    config.student.order = "fixed"
+    config.student.coupling.name = "iid"
+    config.student.grid_points = 128
+    config.student.draws = 1
+    config.teacher.paths = 64
+    config.student.steps = (4, 8, 16, 32, 64)
+    config.seeds = (0, 1, 2)
+    config.evaluation.num_samples = 1024
+    config.evaluation.held_out = 256
+    config.evaluation.bootstrap = False
+    config.variants = (
+        variant("Euler", **EULER),
+        variant("Tweedie", **BASE),
+        *[variant(f"Tweedie T={t:g}", **BASE, student__temperature=t) for t in (0.9, 0.8)],
+        variant("LSD eq. 6, as printed", **LSD, **FEW),
+        variant("LSD+ eq. 8, summed", **{**LSD, **FEW, "distill__objective": "effective_transition"}),
+        variant("grid: halving (JYS search)", student__grid="greedy", distill__steps=0),
+        variant("grid: optimal", distill__steps=0),
+        variant("grid: optimal, refined", student__refine=True, distill__steps=0),
+        variant("grid: optimal, polished", distill__steps=60, distill__draws=2),
+        variant(
+            "grid: optimal, fresh low-discrepancy shifts", student__coupling__name="low_discrepancy", distill__steps=0
+        ),
+        *[
+            variant(
+                f"dial {p:g}",
+                **FEW,
+                distill__objective="dial",
+                distill__precision=p,
+                distill__learning_rate=0.03,
+                distill__steps=60,
+            )
+            for p in PRECISIONS
+        ],
+    )
+    config.figure_variants = (
+        "Euler",
+        "Tweedie",
+        "LSD eq. 6, as printed",
+        "grid: halving (JYS search)",
+        "grid: optimal",
+    )
+    config.frontier.steps = (4, 8)
+    config.frontier.dial = ("grid: optimal", *[f"dial {p:g}" for p in PRECISIONS])
+    config.frontier.temperatures = ("Tweedie", "Tweedie T=0.9", "Tweedie T=0.8")
+    return config
