@@ -2,7 +2,7 @@
 
     python -m lsd_jax.main --config=configs/ablation_text.py
 
-Hardware and time: 2 CPU cores, see docs/results.md for the recorded run and its numbers. Orders, grids and numbers are fitted
+Orders, grids and numbers are fitted
 on training text, every figure is of the test split.
 """
 

@@ -6,12 +6,12 @@ pattern found by local search from the best candidate, kept only if it is cheape
 """
 
 import dataclasses
-import logging
 from typing import Any, NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
+from absl import logging
 
 from lsd_jax.distill import schedule_search as search
 from lsd_jax.distill.teacher import TeacherPaths
@@ -89,9 +89,9 @@ def make_plans(
     if settings.order != "fixed":
         plans = {m: _better_sweep(problem, plan, m) for m, plan in plans.items()}
     if settings.order == "learned":
-        plans = {m: _learned(problem, plan, settings.order_trials, paths) for m, plan in plans.items()}
+        plans = {m: _learned(problem, plan, settings.order_trials) for m, plan in plans.items()}
     if settings.refine and settings.grid == "optimal":
-        plans = {m: _refined(problem, plan, 1 / points, settings.draws) for m, plan in plans.items()}
+        plans = {m: _refined(problem, plan, 1 / points) for m, plan in plans.items()}
     return plans
 
 
@@ -140,7 +140,7 @@ def class_times(process: Process, shares: np.ndarray) -> np.ndarray:
     return np.concatenate([[1.0], inner, [0.0]])
 
 
-def _learned(problem: Problem, plan: Plan, trials: int, paths: TeacherPaths) -> Plan:
+def _learned(problem: Problem, plan: Plan, trials: int) -> Plan:
     """Local search over which class (step of the student) every residue of a period belongs to."""
     count = len(problem.tokens) // 4 * 3
     fitted, unseen = problem.part(slice(count)), problem.part(slice(count, None))
@@ -198,7 +198,7 @@ def class_plan(classes: np.ndarray, steps: int, process: Process) -> tuple[Coupl
     return Coupling("low_discrepancy", "pattern", tuple(int(r) for r in rank)), class_times(process, shares)
 
 
-def _refined(problem: Problem, plan: Plan, width: float, draws: int) -> Plan:
+def _refined(problem: Problem, plan: Plan, width: float) -> Plan:
     """The grid moved off the teacher's grid: shortest path over finer times around it, kept if unseen paths agree."""
     if isinstance(problem.process, Absorbing) and plan.coupling.generator == "pattern":
         return plan  # its times are those between its classes

@@ -76,7 +76,7 @@ def test_a_learned_order_beats_a_bad_one_on_unseen_sequences():
     process, model = setting()
     blocks = plan.class_plan(np.repeat([0, 1, 2, 3], 4), 4, process)
     bad = plan.Plan(*blocks, {"cost_nats": problem(process, model).cost(*blocks)})
-    found = plan._learned(problem(process, model), bad, 150, None)
+    found = plan._learned(problem(process, model), bad, 150)
     unseen = problem(process, model, tokens_seed=1)
     assert found.metrics["order_gain_nats"] > 0
     assert unseen.cost(found.coupling, found.times) < unseen.cost(*blocks) - 1
