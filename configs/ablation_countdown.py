@@ -29,6 +29,12 @@ OURS = {"distill__steps": 0}
 FEW = {"student__steps": (4, 8, 16)}  # what costs most, or matters least where steps are many
 
 
+def dial(precisions: tuple[float, ...], steps: int) -> list[tuple]:
+    """The dial at several settings, from diverse to precise."""
+    settings = {**FEW, "distill__objective": "dial", "distill__learning_rate": 0.03, "distill__steps": steps}
+    return [variant(f"dial {p:g}", **settings, distill__precision=p) for p in precisions]
+
+
 def variants() -> tuple:
     """What is compared; ours last."""
     return (
@@ -57,17 +63,7 @@ def variants() -> tuple:
         variant("order: chosen, optimal grid", **OURS),
         variant("order: chosen, polished", distill__steps=60, distill__draws=2),
         variant("order: learned", **FEW, student__order="learned", student__draws=4, **OURS),
-        *[
-            variant(
-                f"dial {p:g}",
-                **FEW,
-                distill__objective="dial",
-                distill__precision=p,
-                distill__learning_rate=0.03,
-                distill__steps=100,
-            )
-            for p in PRECISIONS
-        ],
+        *dial(PRECISIONS, steps=100),
     )
 
 

@@ -9,7 +9,7 @@ on training text, every figure is of the test split.
 from ml_collections import ConfigDict
 
 from configs import text
-from configs.ablation_countdown import BASE, EULER, FEW, LSD, OURS, SHARED
+from configs.ablation_countdown import BASE, EULER, FEW, LSD, OURS, SHARED, dial
 from lsd_jax.ablation import variant
 
 TEMPERATURES = (0.9, 0.8, 0.7)
@@ -38,17 +38,7 @@ def get_config() -> ConfigDict:
         variant("order: golden, optimal grid", student__order="fixed", **OURS),
         variant("order: chosen, optimal grid", **OURS),
         variant("order: chosen, polished", distill__steps=60, distill__draws=2),
-        *[
-            variant(
-                f"dial {p:g}",
-                **FEW,
-                distill__objective="dial",
-                distill__precision=p,
-                distill__learning_rate=0.03,
-                distill__steps=60,
-            )
-            for p in PRECISIONS
-        ],
+        *dial(PRECISIONS, steps=60),
     )
     config.figure_variants = (
         *("Euler", "LSD eq. 6, as printed", "LSD+ eq. 8, summed", "grid: optimal, random order (Chen et al.)"),

@@ -8,7 +8,7 @@ Hardware and time: 2 CPU cores, about 15 minutes a seed. It resumes cell by cell
 from ml_collections import ConfigDict
 
 from configs import countdown
-from configs.ablation_countdown import BASE, EULER, FEW, LSD
+from configs.ablation_countdown import BASE, EULER, FEW, LSD, dial
 from lsd_jax.ablation import variant
 
 PRECISIONS = (0.5, 1.0)
@@ -41,17 +41,7 @@ def get_config() -> ConfigDict:
         variant(
             "grid: optimal, fresh low-discrepancy shifts", student__coupling__name="low_discrepancy", distill__steps=0
         ),
-        *[
-            variant(
-                f"dial {p:g}",
-                **FEW,
-                distill__objective="dial",
-                distill__precision=p,
-                distill__learning_rate=0.03,
-                distill__steps=60,
-            )
-            for p in PRECISIONS
-        ],
+        *dial(PRECISIONS, steps=60),
     )
     config.figure_variants = (
         "Euler",

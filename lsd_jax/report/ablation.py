@@ -1,6 +1,5 @@
 """The report of an ablation: one table a step count, quality against NFE, and quality against diversity."""
 
-import json
 import pathlib
 from collections import defaultdict
 from typing import Any
@@ -130,11 +129,6 @@ def matched_in_entropy(summary: list[dict[str, Any]], steps: int, name: str, swe
     points = sorted((rows[member]["entropy_bits"][0], rows[member][metric][0]) for member in sweep if member in rows)
     entropies, values = np.array(points).T
     return float(np.interp(rows[name]["entropy_bits"][0], entropies, values))
-
-
-def read_summary(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The summary of a finished ablation."""
-    return json.loads((workdir / "report" / "summary.json").read_text())
 
 
 def _middle(row: dict[str, Any]) -> dict[str, Any]:
