@@ -25,6 +25,7 @@ LSD = {
     "distill__alignment__noise": "independent",
 }
 SHARED = {**LSD, "student__coupling__name": "shared", "distill__alignment__noise": "shared"}
+DILATED = {**BASE, "student__coupling__name": "low_discrepancy", "student__coupling__generator": "van_der_corput"}
 OURS = {"distill__steps": 0}
 FEW = {"student__steps": (4, 8, 16)}  # what costs most, or matters least where steps are many
 
@@ -58,6 +59,7 @@ def variants() -> tuple:
         variant("grid: information profile (Lavenant, Zanella)", **{**BASE, "student__grid": "profile"}),
         variant("grid: halving (JYS search)", **{**BASE, "student__grid": "greedy"}),
         variant("grid: optimal, random order (Chen et al.)", **{**BASE, "student__grid": "optimal"}),
+        variant("order: dilated (van der Corput), uniform grid", **DILATED),
         variant("order: golden, uniform grid", **{**BASE, "student__coupling__name": "low_discrepancy"}),
         variant("order: golden, optimal grid", student__order="fixed", **OURS),
         variant("order: chosen, optimal grid", **OURS),

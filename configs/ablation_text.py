@@ -9,7 +9,7 @@ on training text, every figure is of the test split.
 from ml_collections import ConfigDict
 
 from configs import text
-from configs.ablation_countdown import BASE, EULER, FEW, LSD, OURS, SHARED, dial
+from configs.ablation_countdown import BASE, DILATED, EULER, FEW, LSD, OURS, SHARED, dial
 from lsd_jax.ablation import variant
 
 TEMPERATURES = (0.9, 0.8, 0.7)
@@ -34,6 +34,7 @@ def get_config() -> ConfigDict:
             teacher__source="samples",
         ),
         variant("grid: optimal, random order (Chen et al.)", **{**BASE, "student__grid": "optimal"}),
+        variant("order: dilated (van der Corput), uniform grid", **DILATED),
         variant("order: golden, uniform grid", **{**BASE, "student__coupling__name": "low_discrepancy"}),
         variant("order: golden, optimal grid", student__order="fixed", **OURS),
         variant("order: chosen, optimal grid", **OURS),
