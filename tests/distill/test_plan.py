@@ -8,11 +8,11 @@ from configs.common import base_config
 from lsd_jax.data.countdown import sample_chain, transition_matrix
 from lsd_jax.distill import plan, schedule_search
 from lsd_jax.distill.teacher import bridged_teacher
-from lsd_jax.models.oracle import markov_log_posterior
+from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior, markov_log_posterior
 from lsd_jax.models.score_fn import oracle_score_model
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import make_process
-from lsd_jax.samplers import get_kernel
+from lsd_jax.samplers import get_kernel, orders
 from lsd_jax.samplers.coupling import Coupling, sequence_keys
 
 S, L, P = 6, 32, 64
@@ -96,6 +96,34 @@ def test_other_grids_are_grids_and_no_better_than_the_optimal_one(method):
     if method != "uniform":  # which needs no table
         assert other.metrics["cost_nats"] >= best.metrics["cost_nats"] - 1e-6
     assert len(other.times) == 5 and (np.diff(other.times) < 0).all()
+
+
+def test_images_get_the_cheapest_order_of_the_plane():
+    """A 3 x 4 image of an enumerated Ising model: neighbours agree, so that orders which part them are cheaper."""
+    shape, process = (3, 4), make_process("absorbing", 2, make_noise("loglinear"))
+    sequences = all_sequences(2, 12)
+    spins = 2 * sequences.reshape(-1, *shape) - 1
+    agreement = (spins[:, 1:] * spins[:, :-1]).sum((1, 2)) + (spins[:, :, 1:] * spins[:, :, :-1]).sum((1, 2))
+    law = np.exp(0.6 * agreement)
+    law /= law.sum()
+    model = oracle_score_model(process, enumerated_log_posterior(process, law, 12))
+    tokens = sequences[np.random.default_rng(0).choice(len(law), 128, p=law)].astype(np.int32)
+    entropy = float(-(law * np.log(law)).sum())
+    settings = base_config().student
+    settings.update({"grid_points": 12, "draws": 2})
+
+    def cost(coupling, order="fixed"):
+        paths = bridged_teacher(jax.random.key(0), process, coupling, 12, tokens)
+        args = (process, get_kernel("tweedie"), model, coupling, paths, settings.copy_and_resolve_references(), [3])
+        args[5].order = order
+        return plan.make_plans(*args)[3]
+
+    orders_of_plane = {name: Coupling("low_discrepancy", name, shape=shape) for name in orders.PLANE}
+    each = {name: cost(coupling).metrics["cost_nats"] for name, coupling in orders_of_plane.items()}
+    chosen = cost(orders_of_plane["r2"], "auto")
+    assert chosen.metrics["cost_nats"] <= min(each.values()) + 1e-6
+    random = cost(Coupling("iid")).metrics["cost_nats"]
+    assert min(each.values()) - entropy < 0.6 * (random - entropy)  # dither parts neighbours like a chessboard
 
 
 def test_greedy_halving_needs_powers_of_two():
