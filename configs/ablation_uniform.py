@@ -2,7 +2,13 @@
 
     python -m lsd_jax.main --config=configs/ablation_uniform.py
 
-Hardware and time: 2 CPU cores, about 15 minutes a seed. It resumes cell by cell; tables and figures go to the run's report/.
+Hardware and time: 2 CPU cores, about an hour. It resumes cell by cell; tables and figures go to the run's report/.
+Expect (docs/results.md; path KL in nats a sequence, mean of seeds 0 to 2):
+
+    NFE              4       8       16     32     64
+    Euler            1049.6  1236.8  874.0  402.5  426.3
+    Tweedie          70.65   29.77   14.32  6.62   3.58
+    grid: optimal    45.94   19.14   9.05   4.41   2.20
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -63,11 +64,19 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path, rows: list[d
     first = rows[0]
     source = f"Command: {first['command']} (seeds {config.seeds}, revision {first['revision']}, {first['precision']})."
     sections = [html.Section("Results", [html.Text(source), *body]), html.Section("Figures", images)]
-    html.write_report(folder / "index.html", f"lsd_jax: ablation on {config.data.name}", sections)
-    artefact.write(folder / "summary.json", summary)
     markdown = "\n\n".join(
         f"**M = {steps}**\n\n{tables.markdown_table(group, columns)}" for steps, group in groups.items()
     )
+    if control := entropy_control(summary, config, quality):
+        heading = "The control: what a plain temperature sweep scores at a variant's own entropy"
+        columns = [
+            *(("sampler", "variant", "{}"), ("nfe", "NFE", "{}"), ("entropy_bits", "entropy, bits", "{:.3f}")),
+            *((quality, label[quality], "{:.4f}"), ("matched", "temperature sweep at this entropy", "{}")),
+        ]
+        sections[0].body.append(html.Table(control, columns, f"{heading}."))
+        markdown += f"\n\n**{heading}**\n\n{tables.markdown_table(control, columns)}"
+    html.write_report(folder / "index.html", f"lsd_jax: ablation on {config.data.name}", sections)
+    artefact.write(folder / "summary.json", summary)
     (folder / "tables.md").write_text(f"{source}\n\n{markdown}\n")
     text = "\n\n".join(tables.text_table([_middle(row) for row in group], columns) for group in groups.values())
     return f"{text}\n\nreport: {folder / 'index.html'}"
@@ -96,7 +105,7 @@ def summarize(rows: list[dict[str, Any]], order: list[str]) -> list[dict[str, An
 
 def frontier(summary, config, quality: str, label: dict[str, str]) -> Figure | None:
     """Quality against entropy: the dial's settings and the plain temperature sweep, a panel a step count."""
-    curves = {"dial": config.frontier.dial, "Euler at other temperatures": config.frontier.temperatures}
+    curves = {"dial, 0 to 1": config.frontier.dial, "plain temperature sweep": config.frontier.temperatures}
     counts = [steps for steps in config.frontier.steps if any(row["steps"] == steps for row in summary)]
     if not counts or not all(curves.values()):
         return None
@@ -112,9 +121,11 @@ def frontier(summary, config, quality: str, label: dict[str, str]) -> Figure | N
                 marker=marker,
                 label=name,
             )
-            for row in points:
-                at = row["entropy_bits"][0], row[quality][0]
-                axes.annotate(row["sampler"].split()[-1], at, fontsize=7, xytext=(3, 3), textcoords="offset points")
+            for index, row in enumerate(points):
+                at, start = (row["entropy_bits"][0], row[quality][0]), "0" if marker == "o" else "T=1"
+                text = row["sampler"].split()[-1] if row["sampler"] != members[0] else start
+                offset = (5, 4) if index % 2 else (5, -9)
+                axes.annotate(text, at, fontsize=7, xytext=offset, textcoords="offset points")
         axes.set_title(f"M = {steps}")
         axes.set_xlabel(label["entropy_bits"])
         axes.set_ylabel(label[quality])
@@ -123,12 +134,28 @@ def frontier(summary, config, quality: str, label: dict[str, str]) -> Figure | N
     return figure
 
 
-def matched_in_entropy(summary: list[dict[str, Any]], steps: int, name: str, sweep: list[str], metric: str) -> float:
-    """What a plain temperature sweep scores at the entropy of variant `name`, linear between its temperatures."""
+def entropy_control(summary: list[dict[str, Any]], config: ml_collections.ConfigDict, quality: str) -> list[dict]:
+    """Every drawn variant beside the temperature sweep at its entropy, at the step counts of the frontier."""
+    sweep, rows = config.frontier.temperatures, []
+    names = dict.fromkeys((*config.figure_variants, *config.frontier.dial))
+    for row in summary:
+        if row["steps"] in config.frontier.steps and row["sampler"] in names and quality in row:
+            if row["sampler"] not in sweep and any(other["sampler"] in sweep for other in summary):
+                value, inside = matched_in_entropy(summary, row["steps"], row["sampler"], sweep, quality)
+                rows.append(row | {"matched": f"{value:.4f}" + ("" if inside else " (its nearest end)")})
+    return rows
+
+
+def matched_in_entropy(
+    summary: list[dict[str, Any]], steps: int, name: str, sweep: Sequence[str], metric: str
+) -> tuple[float, bool]:
+    """What a plain temperature sweep scores at the entropy of variant `name`, linear between its temperatures, and whether
+    that entropy lies within the sweep; outside, the value is that of the nearest end."""
     rows = {row["sampler"]: row for row in summary if row["steps"] == steps}
     points = sorted((rows[member]["entropy_bits"][0], rows[member][metric][0]) for member in sweep if member in rows)
     entropies, values = np.array(points).T
-    return float(np.interp(rows[name]["entropy_bits"][0], entropies, values))
+    own = rows[name]["entropy_bits"][0]
+    return float(np.interp(own, entropies, values)), bool(entropies[0] <= own <= entropies[-1])
 
 
 def _middle(row: dict[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def quality_against_nfe(
         middle, low, high = np.array([triple for _, triple in points]).T
         colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
         # Samplers with one law fall on one line: lower ones are drawn wider, so that all stay visible.
-        style = {"color": colour, "marker": marker, "linewidth": 1.4 + 0.7 * index, "markersize": 5 + index}
+        style = {"color": colour, "marker": marker, "linewidth": 1.4 + 0.6 * index, "markersize": 5 + 0.6 * index}
         axes.plot(nfe, middle, label=name, zorder=20 - index, alpha=0.9, **style)
         axes.fill_between(nfe, low, high, color=colour, alpha=0.15, linewidth=0)
         values += list(middle)
