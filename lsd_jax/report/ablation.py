@@ -16,6 +16,7 @@ from lsd_jax.report import figures, html, tables
 COLUMNS = [
     ("sampler", "variant", "{}"),
     ("nfe", "NFE", "{}"),
+    ("seeds", "seeds", "{}"),
     ("bound_bits", "M-step bound, bits/token", "{:.4f}"),
     ("path_kl_nats", "path KL, nats/seq", "{:.2f}"),
     ("gap_nats", "above many-step, nats/seq", "{:.2f}"),
@@ -40,8 +41,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path, rows: list[d
     folder.mkdir(parents=True, exist_ok=True)
     summary = summarize(rows, [name for name, _ in config.variants])
     columns = [column for column in COLUMNS if any(column[0] in row for row in summary)]
+    whole = len({row["seeds"] for row in summary}) == 1
     hidden = ("tv3", "tv4", "gap_nats", "bound_bits") if config.data.name == "countdown" else ()
-    columns = [column for column in columns if column[0] not in hidden]
+    columns = [column for column in columns if column[0] not in hidden and not (whole and column[0] == "seeds")]
     quality = "wrong_per_transition" if config.data.name == "countdown" else "bound_bits"
     main = [row for row in summary if row["sampler"] in config.figure_variants]
     label = dict((name, heading) for name, heading, _ in COLUMNS)

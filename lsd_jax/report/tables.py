@@ -8,11 +8,13 @@ _MISSING = "–"
 
 
 def format_cell(value: Any, form: str) -> str:
-    """`0.123 [0.120, 0.127]` for an interval, the formatted value otherwise, a dash for nothing."""
+    """`0.123 [0.120, 0.127]` for an interval, the formatted value where there is none, a dash for nothing."""
     if value is None:
         return _MISSING
     if isinstance(value, tuple):
         middle, low, high = value
+        if low == high:  # of one seed
+            return form.format(middle)
         return f"{form.format(middle)} [{form.format(low)}, {form.format(high)}]"
     return form.format(value)
 
