@@ -139,12 +139,12 @@ def frontier(summary, config, quality: str, label: dict[str, str]) -> Figure | N
 def entropy_control(summary: list[dict[str, Any]], config: ml_collections.ConfigDict, quality: str) -> list[dict]:
     """Every drawn variant beside the temperature sweep at its entropy, at the step counts of the frontier."""
     sweep, rows = config.frontier.temperatures, []
-    names = dict.fromkeys((*config.figure_variants, *config.frontier.dial))
+    names = {*config.figure_variants, *config.frontier.dial} - {*sweep}
+    swept = {row["steps"] for row in summary if row["sampler"] in sweep} & set(config.frontier.steps)
     for row in summary:
-        if row["steps"] in config.frontier.steps and row["sampler"] in names and quality in row:
-            if row["sampler"] not in sweep and any(other["sampler"] in sweep for other in summary):
-                value, inside = matched_in_entropy(summary, row["steps"], row["sampler"], sweep, quality)
-                rows.append(row | {"matched": f"{value:.4f}" + ("" if inside else " (its nearest end)")})
+        if row["steps"] in swept and row["sampler"] in names and quality in row:
+            value, inside = matched_in_entropy(summary, row["steps"], row["sampler"], sweep, quality)
+            rows.append(row | {"matched": f"{value:.4f}" + ("" if inside else " (its nearest end)")})
     return rows
 
 
