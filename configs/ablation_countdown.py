@@ -44,6 +44,14 @@ def dial(precisions: tuple[float, ...], steps: int) -> list[tuple]:
     return [variant(f"dial {p:g}", **settings, distill__precision=p) for p in precisions]
 
 
+def compare(config: ConfigDict, num_samples: int, held_out: int) -> None:
+    """What every ablation measures: M = 4 to 64, three seeds, intervals over seeds instead of within one."""
+    config.student.steps = (4, 8, 16, 32, 64)
+    config.seeds = (0, 1, 2)
+    config.evaluation.update({"num_samples": num_samples, "held_out": held_out, "bootstrap": False})
+    config.frontier.steps = (4, 8)
+
+
 def variants() -> tuple:
     """What is compared; ours last."""
     return (
@@ -80,17 +88,12 @@ def variants() -> tuple:
 def get_config() -> ConfigDict:
     """Countdown, all components."""
     config = countdown.get_config()
-    config.student.steps = (4, 8, 16, 32, 64)
-    config.seeds = (0, 1, 2)
-    config.evaluation.num_samples = 1024
-    config.evaluation.held_out = 256
-    config.evaluation.bootstrap = False
+    compare(config, num_samples=1024, held_out=256)
     config.variants = variants()
     config.figure_variants = (
         *("Euler", "LSD eq. 6, as printed", "LSD+ eq. 8, summed", "grid: optimal, random order (Chen et al.)"),
         *("order: golden, uniform grid", "order: chosen, optimal grid"),
     )
-    config.frontier.steps = (4, 8)
     config.frontier.dial = ("order: chosen, optimal grid", *[f"dial {p:g}" for p in PRECISIONS])
     config.frontier.temperatures = ("Euler", *[f"Euler T={t:g}" for t in TEMPERATURES])
     return config

@@ -16,7 +16,7 @@ Expect (docs/results.md; nats a sequence above the many-step bound, mean of seed
 from ml_collections import ConfigDict
 
 from configs import text
-from configs.ablation_countdown import BASE, DILATED, EULER, FEW, LSD, OURS, SHARED, dial
+from configs.ablation_countdown import BASE, DILATED, EULER, FEW, LSD, OURS, SHARED, compare, dial
 from lsd_jax.ablation import variant
 
 TEMPERATURES = (0.9, 0.8, 0.7)
@@ -26,11 +26,7 @@ PRECISIONS = (0.5, 1.0)
 def get_config() -> ConfigDict:
     """Text, main components."""
     config = text.get_config()
-    config.student.steps = (4, 8, 16, 32, 64)
-    config.seeds = (0, 1, 2)
-    config.evaluation.num_samples = 128
-    config.evaluation.held_out = 128
-    config.evaluation.bootstrap = False
+    compare(config, num_samples=128, held_out=128)
     config.variants = (
         variant("Euler", **EULER),
         *[variant(f"Euler T={t:g}", **EULER, **FEW, student__temperature=t) for t in TEMPERATURES],
@@ -52,7 +48,6 @@ def get_config() -> ConfigDict:
         *("Euler", "LSD eq. 6, as printed", "LSD+ eq. 8, summed", "grid: optimal, random order (Chen et al.)"),
         *("order: golden, optimal grid", "order: chosen, optimal grid"),
     )
-    config.frontier.steps = (4, 8)
     config.frontier.dial = ("order: chosen, optimal grid", *[f"dial {p:g}" for p in PRECISIONS])
     config.frontier.temperatures = ("Euler", *[f"Euler T={t:g}" for t in TEMPERATURES])
     return config

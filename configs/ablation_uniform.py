@@ -14,7 +14,7 @@ Expect (docs/results.md; path KL in nats a sequence, mean of seeds 0 to 2):
 from ml_collections import ConfigDict
 
 from configs import countdown
-from configs.ablation_countdown import BASE, EULER, FEW, LSD, dial
+from configs.ablation_countdown import BASE, EULER, FEW, LSD, compare, dial
 from lsd_jax.ablation import variant
 
 PRECISIONS = (0.5, 1.0)
@@ -29,11 +29,7 @@ def get_config() -> ConfigDict:
     config.student.grid_points = 128
     config.student.draws = 1
     config.teacher.paths = 64
-    config.student.steps = (4, 8, 16, 32, 64)
-    config.seeds = (0, 1, 2)
-    config.evaluation.num_samples = 1024
-    config.evaluation.held_out = 256
-    config.evaluation.bootstrap = False
+    compare(config, num_samples=1024, held_out=256)
     config.variants = (
         variant("Euler", **EULER),
         variant("Tweedie", **BASE),
@@ -56,7 +52,6 @@ def get_config() -> ConfigDict:
         "grid: halving (JYS search)",
         "grid: optimal",
     )
-    config.frontier.steps = (4, 8)
     config.frontier.dial = ("grid: optimal", *[f"dial {p:g}" for p in PRECISIONS])
     config.frontier.temperatures = ("Tweedie", "Tweedie T=0.9", "Tweedie T=0.8")
     return config
