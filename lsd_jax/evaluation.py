@@ -72,7 +72,7 @@ def draw_samples(model: ScoreModel, sampler: Sampler, key: jax.Array, count: int
     mesh = parallel.data_mesh()
     fixed = (model.apply, sampler.process, sampler.kernel, sampler.coupling, sampler.length, mesh)
     draw = lambda keys: _draw(*fixed, model.params, sampler.schedule, keys)  # noqa: E731
-    tokens = _in_batches(draw, mesh, batch_size, sequence_keys(key, count))
+    tokens = parallel.in_batches(draw, batch_size, sequence_keys(key, count))
     return tokens.astype(np.uint8 if sampler.process.num_states <= 256 else np.int32)
 
 
@@ -81,7 +81,7 @@ def bound_nats(model: ScoreModel, sampler: Sampler, key: jax.Array, tokens: np.n
     mesh = parallel.data_mesh()
     fixed = (model.apply, sampler.process, sampler.kernel, sampler.coupling, mesh)
     bound = lambda keys, x: _bound(*fixed, model.params, sampler.schedule, (keys, x))  # noqa: E731
-    return _in_batches(bound, mesh, batch_size, sequence_keys(key, len(tokens)), tokens.astype(np.int32))
+    return parallel.in_batches(bound, batch_size, sequence_keys(key, len(tokens)), tokens.astype(np.int32))
 
 
 def many_step_nats(
@@ -90,25 +90,11 @@ def many_step_nats(
     """The bound (n,) in the limit of infinitely many iid steps, nats each."""
     mesh = parallel.data_mesh()
     many = lambda keys, x: _many(model.apply, process, draws, mesh, model.params, (keys, x))  # noqa: E731
-    return _in_batches(many, mesh, batch_size, sequence_keys(key, len(tokens)), tokens.astype(np.int32))
+    return parallel.in_batches(many, batch_size, sequence_keys(key, len(tokens)), tokens.astype(np.int32))
 
 
 def scorer_nats(model: Any, params: Any, tokens: np.ndarray, batch_size: int) -> np.ndarray:
     """-log p (n,) of given sequences under the autoregressive scorer, nats each."""
     mesh = parallel.data_mesh()
     score = lambda x: _score(model, mesh, params, x)  # noqa: E731
-    return _in_batches(score, mesh, batch_size, tokens.astype(np.int32))
-
-
-def _in_batches(function, mesh, batch_size: int, *arrays) -> np.ndarray:
-    """`function` over batches of one shape: the last one is filled up with copies, which are dropped again."""
-    if batch_size % mesh.size:
-        raise ValueError(f"config.evaluation.batch_size={batch_size} is not divisible by {mesh.size} devices")
-    count = len(arrays[0])
-    order = np.arange(-(-count // batch_size) * batch_size) % count
-    results = []
-    for start in range(0, len(order), batch_size):
-        index = order[start : start + batch_size]
-        parts = [parallel.shard_global(array[index], mesh) for array in arrays]
-        results.append(parallel.gather(function(*parts)))
-    return np.concatenate(results)[:count]
+    return parallel.in_batches(score, batch_size, tokens.astype(np.int32))

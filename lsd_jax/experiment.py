@@ -9,6 +9,7 @@ import numpy as np
 
 from lsd_jax.data import loader
 from lsd_jax.data.countdown import transition_matrix
+from lsd_jax.distill.neighbours import MAX_VOCAB
 from lsd_jax.distill.objectives import check_objective
 from lsd_jax.distill.plan import GRIDS, ORDERS
 from lsd_jax.distill.student import init_student
@@ -107,6 +108,23 @@ def check_plan(settings: ml_collections.ConfigDict, process_name: str) -> None:
         raise ValueError("config.student.draws must be 1 or more, config.student.grid_points 2 or more")
 
 
+def check_neighbours(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError where potentials between tokens revealed together cannot be fitted or used."""
+    count, name = config.student.neighbours, "config.student.neighbours"
+    if count < 0 or count in (1, 2, 3):
+        raise ValueError(f"{name}={count}: 0 for none, or at least 4 sequences to fit on")
+    if not count:
+        return
+    if config.process.name != "absorbing":
+        raise ValueError(f"{name}={count} needs the absorbing process, not {config.process.name!r}")
+    if config.distill.steps and config.distill.objective != "path_kl":
+        raise ValueError(f"{name}={count} goes with config.distill.objective='path_kl', or config.distill.steps=0")
+    if config.data.vocab_size > MAX_VOCAB:
+        raise ValueError(f"{name}={count}: a table of {config.data.vocab_size} tokens squared; at most {MAX_VOCAB}")
+    if config.teacher.source == "samples" and count > config.teacher.paths:
+        raise ValueError(f"{name}={count} is more than config.teacher.paths={config.teacher.paths}")
+
+
 def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) -> None:
     """Every mistake in a config that can be told before long work.
 
@@ -132,6 +150,7 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
     if stage in ("all", "distill"):
         check_objective(config.distill, process.name, kernel.name, coupling, config.data.sequence_length)
         check_plan(config.student, process.name)
+        check_neighbours(config)
         if not config.student.steps:
             raise ValueError("config.student.steps is empty: name at least one step count")
         for steps in config.student.steps:

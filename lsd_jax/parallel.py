@@ -95,3 +95,23 @@ def gather(array: jax.Array) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def in_batches(function: Callable, batch_size: int, *arrays):
+    """`function(*batch)` over sharded batches of one shape, results on the host; the last batch is filled with copies,
+    which are dropped again.
+
+    Raises:
+        ValueError: the devices do not divide the batch.
+    """
+    mesh = data_mesh()
+    if batch_size % mesh.size:
+        raise ValueError(f"config.evaluation.batch_size={batch_size} is not divisible by {mesh.size} devices")
+    count = len(arrays[0])
+    order = np.arange(-(-count // batch_size) * batch_size) % count
+    results = []
+    for start in range(0, len(order), batch_size):
+        index = order[start : start + batch_size]
+        parts = [shard_global(array[index], mesh) for array in arrays]
+        results.append(jax.tree.map(gather, function(*parts)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)

@@ -16,6 +16,7 @@ from absl import logging
 from lsd_jax import cells, experiment, parallel
 from lsd_jax.data import alphabet, loader
 from lsd_jax.distill import artefact, loop
+from lsd_jax.distill.neighbours import with_neighbours
 from lsd_jax.distill.plan import make_plans
 from lsd_jax.distill.student import Student, init_student
 from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher
@@ -23,6 +24,7 @@ from lsd_jax.evaluation import Sampler, draw_samples
 from lsd_jax.models import weights
 from lsd_jax.report import build
 from lsd_jax.samplers import get_kernel
+from lsd_jax.samplers.coupling import sequence_keys
 from lsd_jax.training.train import train as train_network
 
 STAGES = ("all", "train", "distill", "evaluate", "report")
@@ -146,6 +148,18 @@ def teacher_paths(config: ml_collections.ConfigDict, folder: pathlib.Path, backb
     return cached_teacher(folder, recipe, draw, config.teacher.cache)
 
 
+def neighbour_sequences(config: ml_collections.ConfigDict, paths: TeacherPaths) -> tuple[np.ndarray, jax.Array]:
+    """Sequences (P, L) and keys that potentials are fitted on: training data, or what the teacher drew."""
+    key, count = jax.random.fold_in(jax.random.key(config.seed), 8), config.student.neighbours
+    if config.teacher.source == "samples":
+        return paths.tokens[:count].astype(np.int32), sequence_keys(key, count)
+    rows = loader.load_split(config.data, "train")
+    if count > len(rows):
+        raise ValueError(f"config.student.neighbours={count} is more than the {len(rows)} training sequences")
+    chosen = np.random.default_rng([config.seed, 8]).choice(len(rows), count, replace=False)
+    return rows[chosen].astype(np.int32), sequence_keys(key, count)
+
+
 def distill(
     config: ml_collections.ConfigDict,
     workdir: pathlib.Path,
@@ -163,6 +177,9 @@ def distill(
     logging.info("teacher: %d paths of %d steps, %.1f s", *paths.states.shape[:2], time.monotonic() - began)
     kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
     plans = make_plans(process, kernel, backbone.model, coupling, paths, config.student, todo)
+    if config.student.neighbours:
+        tokens, keys = neighbour_sequences(config, paths)
+        plans = {m: with_neighbours(process, backbone.model, plan, m, tokens, keys) for m, plan in plans.items()}
     logging.info("orders and grids: %.1f s", time.monotonic() - began)
     for steps, plan in plans.items():
         start = init_student(
@@ -172,6 +189,7 @@ def distill(
             steps,
             plan.times,
             config.student.temperature,
+            plan.log_neighbour,
         )
         folder = student_path(workdir, steps).parent
         student, gain = loop.polish(start, process, backbone.model, paths, config.distill, folder)

@@ -48,11 +48,22 @@ def to_record(
         "time_grid": floats(student.time_grid),
         "coefficients": floats(jnp.exp(student.log_coefficient)),
         "temperatures": floats(jnp.exp(student.log_temperature)),
+        **({} if student.log_neighbour is None else {"neighbours": _tables(student.log_neighbour)}),
         "sequence_length": sequence_length,
         "backbone": backbone,
         "provenance": provenance,
         "metrics": metrics,
     }
+
+
+def _tables(log_neighbour: np.ndarray) -> list[dict[str, Any]]:
+    """The potentials that are not all zero, by step and distance."""
+    return [
+        {"step": k, "distance": d + 1, "log_potential": np.round(np.asarray(table, float), 4).tolist()}
+        for k, tables in enumerate(np.asarray(log_neighbour))
+        for d, table in enumerate(tables)
+        if table.any()
+    ]
 
 
 def describe(process: Process) -> dict[str, Any]:
@@ -104,6 +115,12 @@ def _check(record: dict[str, Any]) -> None:
             raise ValueError(f"{field!r} needs {steps} positive values")
     if record["coefficient"] not in COEFFICIENTS:
         raise ValueError(f"'coefficient' is not one of {COEFFICIENTS}")
+    vocab = record["vocab_size"]
+    for entry in record.get("neighbours", ()):
+        if not 0 <= entry.get("step", -1) < steps or entry.get("distance", 0) < 1:
+            raise ValueError("'neighbours' names a step or distance that does not exist")
+        if np.asarray(entry.get("log_potential", ()), float).shape != (vocab, vocab):
+            raise ValueError(f"'neighbours' needs tables of {vocab} times {vocab} values")
     get_kernel(record["kernel"])
     Coupling(**record["coupling"])
 
@@ -111,5 +128,16 @@ def _check(record: dict[str, Any]) -> None:
 def schedule_of(record: dict[str, Any]) -> tuple[Schedule, Coupling]:
     """The schedule and coupling of a record."""
     log = lambda field: jnp.log(jnp.asarray(record[field], jnp.float32))  # noqa: E731
-    knobs = Knobs(log("coefficients"), log("temperatures"), record["coefficient"])
+    knobs = Knobs(log("coefficients"), log("temperatures"), record["coefficient"], _potentials(record))
     return Schedule(jnp.asarray(record["time_grid"], jnp.float32), knobs), Coupling(**record["coupling"])
+
+
+def _potentials(record: dict[str, Any]) -> jnp.ndarray | None:
+    entries, vocab = record.get("neighbours", ()), record["vocab_size"]
+    if not entries:
+        return None
+    reach = max(entry["distance"] for entry in entries)
+    tables = np.zeros((record["steps"], reach, vocab, vocab), np.float32)
+    for entry in entries:
+        tables[entry["step"], entry["distance"] - 1] = entry["log_potential"]
+    return jnp.asarray(tables)

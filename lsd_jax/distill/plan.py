@@ -27,11 +27,12 @@ ORDERS = ("fixed", "auto", "learned")
 
 
 class Plan(NamedTuple):
-    """A student's coupling, its M + 1 times, and what the search measured."""
+    """A student's coupling, its M + 1 times, what the search measured, and potentials (M, D, S, S) if there are any."""
 
     coupling: Coupling
     times: np.ndarray
     metrics: dict[str, Any]
+    log_neighbour: np.ndarray | None = None
 
 
 class Problem(NamedTuple):

@@ -23,6 +23,7 @@ class Student:
         kernel: name of the base sampler.
         coupling: where its randomness comes from.
         coefficient: what Phi multiplies, "score" or "log_score".
+        log_neighbour: potentials (M, D, S, S) between tokens revealed together, fitted before any gradient step, or None.
     """
 
     step_logits: jax.Array
@@ -31,6 +32,7 @@ class Student:
     kernel: str = dataclasses.field(metadata={"static": True})
     coupling: Coupling = dataclasses.field(metadata={"static": True})
     coefficient: str = dataclasses.field(metadata={"static": True})
+    log_neighbour: jax.Array | None = None
 
     @property
     def steps(self) -> int:
@@ -44,7 +46,8 @@ class Student:
 
     def schedule(self) -> Schedule:
         """The schedule a sampler runs."""
-        return Schedule(self.time_grid, Knobs(self.log_coefficient, self.log_temperature, self.coefficient))
+        fitted = jax.lax.stop_gradient(self.log_neighbour)
+        return Schedule(self.time_grid, Knobs(self.log_coefficient, self.log_temperature, self.coefficient, fitted))
 
 
 def frozen(student: Student, *fields: str) -> Student:
@@ -59,6 +62,7 @@ def init_student(
     steps: int,
     time_grid: np.ndarray | None = None,
     temperature: float = 1.0,
+    log_neighbour: np.ndarray | None = None,
 ) -> Student:
     """A student that *is* its base sampler: neutral knobs but for a temperature, equal steps, or those of `time_grid`.
 
@@ -78,5 +82,6 @@ def init_student(
         if len(grid) != steps + 1 or grid[0] != 1 or grid[-1] != 0 or not (np.diff(grid) < 0).all():
             raise ValueError(f"a time grid of {steps} steps falls from 1 to 0 in {steps + 1} values, not {grid}")
         logits = np.log(-np.diff(grid))
-    log_temperature = jnp.full(steps, np.log(temperature), jnp.float32)
-    return Student(jnp.asarray(logits, jnp.float32), jnp.zeros(steps), log_temperature, kernel, coupling, coefficient)
+    neutral = jnp.zeros(steps)
+    logits, log_temperature = jnp.asarray(logits, jnp.float32), jnp.full(steps, np.log(temperature), jnp.float32)
+    return Student(logits, neutral, log_temperature, kernel, coupling, coefficient, log_neighbour)

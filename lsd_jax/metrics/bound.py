@@ -47,7 +47,7 @@ def m_step_nll(
     def force(carry, transition, index):
         x_BL, log_survival_BL, nll_B = carry
         jump_BL = transition.jumps(noise.step(index, log_survival_BL)[0])
-        nll_B = nll_B - jnp.where(jump_BL, transition.destination_log_prob(x0_BL), 0.0).sum(-1)
+        nll_B = nll_B - jnp.where(jump_BL, transition.destination_log_prob(x0_BL, jump_BL), 0.0).sum(-1)
         return jnp.where(jump_BL, x0_BL, x_BL), log_survival_BL + transition.log_stay_BL, nll_B
 
     def body(carry, step):

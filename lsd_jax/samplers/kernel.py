@@ -28,11 +28,14 @@ class Knobs:
         log_temperature: logarithm of the temperature of the token drawn; it never changes how many tokens jump.
         coefficient: "score" multiplies the score by Phi (Fu et al. 2025, eq. 5); "log_score" multiplies its logarithm
             (the authors' released code).
+        log_neighbour: potentials (D, S, S) between tokens revealed in one step (samplers/transition.py), (M, D, S, S) in a
+            schedule; None draws them independently. Absorbing process only.
     """
 
     log_coefficient: jax.Array
     log_temperature: jax.Array
     coefficient: str = dataclasses.field(default="score", metadata={"static": True})
+    log_neighbour: jax.Array | None = None
 
     def scale(self, log_score_BLS: jax.Array) -> jax.Array:
         """The log-score with the coefficient applied."""
@@ -81,7 +84,7 @@ def jump_form(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, knobs:
         log_mass_BLS = jnp.where(jax.nn.one_hot(x_BL, process.vocab_size) > 0, -1e30, log_mass_BLS)
     jump_BL = jnp.minimum(jnp.exp(jax.nn.logsumexp(log_mass_BLS, -1)), _MAX_JUMP)
     log_stay_BL = jnp.where(movable_BL, jnp.log1p(-jump_BL), 0.0)
-    return Transition(x_BL, log_stay_BL, knobs.temper(log_mass_BLS))
+    return Transition(x_BL, log_stay_BL, knobs.temper(log_mass_BLS), knobs.log_neighbour)
 
 
 def denoise(process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.Array, knobs: Knobs) -> Transition:
@@ -92,7 +95,7 @@ def denoise(process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.
         if knobs.coefficient == "log_score":
             log_score_BLS = knobs.scale(log_score_BLS)
         log_stay_BL = jnp.where(x_BL == process.mask, -jnp.inf, 0.0)
-        return Transition(x_BL, log_stay_BL, knobs.temper(log_score_BLS))
+        return Transition(x_BL, log_stay_BL, knobs.temper(log_score_BLS), knobs.log_neighbour)
     log_score_BLS = knobs.scale(log_score_BLS)
     return jump_form(process, x_BL, *_tempered_posterior(process, log_score_BLS, x_BL, t, knobs))
 

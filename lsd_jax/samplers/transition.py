@@ -17,11 +17,14 @@ class Transition:
         x_BL: the tokens the step starts from (int32).
         log_stay_BL: log-probability of keeping the token.
         log_destination_BLS: unnormalised log-probabilities of the data token jumped to.
+        log_neighbour_DSS: potentials (distance - 1, token to the left, own token), added between a position that jumps and
+            the nearest one to its left that jumps in the same step, up to D apart; None draws independently.
     """
 
     x_BL: jax.Array
     log_stay_BL: jax.Array
     log_destination_BLS: jax.Array
+    log_neighbour_DSS: jax.Array | None = None
 
     def sample(self, jump_uniform_BL: jax.Array, token_uniform_BL: jax.Array) -> jax.Array:
         """The next tokens from two uniforms a position, one for whether to jump and one for where to (inverse CDF).
@@ -29,33 +32,73 @@ class Transition:
         Two draws keep the probability of a jump exact: a float32 categorical over "stay" and S tokens loses everything
         below about 1e-7, which a teacher of a thousand steps lives on.
         """
-        return jnp.where(self.jumps(jump_uniform_BL), self._destination(token_uniform_BL), self.x_BL)
+        jump_BL = self.jumps(jump_uniform_BL)
+        if self.log_neighbour_DSS is None:
+            token_BL = _inverse_cdf(self.log_destination_BLS, token_uniform_BL)
+        else:
+            token_BL = self._from_left_to_right(jump_BL, token_uniform_BL)
+        return jnp.where(jump_BL, token_BL, self.x_BL)
 
     def jumps(self, jump_uniform_BL: jax.Array) -> jax.Array:
         """Which positions (B, L) jump."""
         return jump_uniform_BL < -jnp.expm1(self.log_stay_BL)
 
-    def _destination(self, uniform_BL: jax.Array) -> jax.Array:
-        top_BL1 = jax.lax.stop_gradient(self.log_destination_BLS.max(-1, keepdims=True))
-        cumulative_BLS = jnp.cumsum(jnp.exp(self.log_destination_BLS - top_BL1), -1)
-        target_BL1 = jnp.minimum(uniform_BL, _BELOW_ONE)[..., None] * cumulative_BLS[..., -1:]
-        return (cumulative_BLS <= target_BL1).sum(-1, dtype=jnp.int32)
+    def _from_left_to_right(self, jump_BL: jax.Array, uniform_BL: jax.Array) -> jax.Array:
+        distance_BL, _ = nearest_left(jump_BL)
+
+        def draw(left_B, position):
+            log_destination_BS, jump_B, uniform_B, distance_B = position
+            log_potential_BS = _potential(self.log_neighbour_DSS, distance_B, left_B)
+            token_B = _inverse_cdf(log_destination_BS + log_potential_BS, uniform_B)
+            return jnp.where(jump_B, token_B, left_B), token_B
+
+        positions = self.log_destination_BLS, jump_BL, uniform_BL, distance_BL
+        positions = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), positions)
+        return jax.lax.scan(draw, jnp.zeros(jump_BL.shape[0], jnp.int32), positions)[1].T
 
     def log_prob(self, next_BL: jax.Array) -> jax.Array:
-        """log-probability (B, L) of moving to tokens `next_BL` at each position."""
+        """log-probability (B, L) of moving to tokens `next_BL` at each position, given the positions to its left."""
         log_jump_BL = jnp.log(-jnp.expm1(jnp.minimum(self.log_stay_BL, -1e-30)))
-        return jnp.where(next_BL == self.x_BL, self.log_stay_BL, log_jump_BL + self.destination_log_prob(next_BL))
+        moved_BL = log_jump_BL + self.destination_log_prob(next_BL, next_BL != self.x_BL)
+        return jnp.where(next_BL == self.x_BL, self.log_stay_BL, moved_BL)
 
-    def destination_log_prob(self, token_BL: jax.Array) -> jax.Array:
-        """log-probability (B, L) of token_BL given that the position jumps; a mask index reads token 0, unused."""
-        index_BL = jnp.where(token_BL < self.log_destination_BLS.shape[-1], token_BL, 0)
-        chosen_BL = jnp.take_along_axis(self.log_destination_BLS, index_BL[..., None], -1)[..., 0]
-        return chosen_BL - jax.nn.logsumexp(self.log_destination_BLS, -1)
+    def destination_log_prob(self, token_BL: jax.Array, jump_BL: jax.Array) -> jax.Array:
+        """log-probability (B, L) of token_BL given which positions jump and the tokens to the left; unused elsewhere."""
+        token_BL = jnp.where(token_BL < self.log_destination_BLS.shape[-1], token_BL, 0)  # a mask reads token 0
+        log_destination_BLS = self.log_destination_BLS
+        if self.log_neighbour_DSS is not None:
+            distance_BL, left_BL = nearest_left(jump_BL)
+            left_BL = jnp.take_along_axis(token_BL, left_BL, 1)
+            log_destination_BLS += _potential(self.log_neighbour_DSS, distance_BL, left_BL)
+        chosen_BL = jnp.take_along_axis(log_destination_BLS, token_BL[..., None], -1)[..., 0]
+        return chosen_BL - jax.nn.logsumexp(log_destination_BLS, -1)
 
     def probabilities(self) -> tuple[jax.Array, jax.Array]:
-        """(probability of staying (B, L), probability of jumping to each data token (B, L, S)), for tests and plots."""
+        """(probability of staying (B, L), probability of jumping to each data token (B, L, S)) without neighbours."""
         stay_BL = jnp.exp(self.log_stay_BL)
         return stay_BL, (1 - stay_BL)[..., None] * jax.nn.softmax(self.log_destination_BLS)
+
+
+def nearest_left(jump_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Distance to and index of the nearest jumping position to the left, each (B, L); distance 0 where there is none."""
+    position_L = jnp.arange(jump_BL.shape[1])
+    latest_BL = jax.lax.cummax(jnp.where(jump_BL, position_L[None], -1), axis=1)
+    left_BL = jnp.pad(latest_BL[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
+    return jnp.where(left_BL < 0, 0, position_L[None] - left_BL), jnp.maximum(left_BL, 0)
+
+
+def _potential(log_neighbour_DSS: jax.Array, distance: jax.Array, left: jax.Array) -> jax.Array:
+    reach = log_neighbour_DSS.shape[0]
+    found = log_neighbour_DSS[jnp.clip(distance - 1, 0, reach - 1), left]
+    return jnp.where(((distance > 0) & (distance <= reach))[..., None], found, 0.0)
+
+
+def _inverse_cdf(log_mass: jax.Array, uniform: jax.Array) -> jax.Array:
+    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with one uniform each."""
+    top = jax.lax.stop_gradient(log_mass.max(-1, keepdims=True))
+    cumulative = jnp.cumsum(jnp.exp(log_mass - top), -1)
+    target = jnp.minimum(uniform, _BELOW_ONE)[..., None] * cumulative[..., -1:]
+    return (cumulative <= target).sum(-1, dtype=jnp.int32)
 
 
 def fine_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

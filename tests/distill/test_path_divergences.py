@@ -73,7 +73,7 @@ def student_steps(student) -> list[jax.Array]:
         columns = []
         for after in STATES:
             after = jnp.broadcast_to(after, STATES.shape)
-            moved = jump + step.destination_log_prob(after)
+            moved = jump + step.destination_log_prob(after, after != step.x_BL)
             columns.append(jnp.where(hidden & (after != S), moved, stay).sum(-1))
         steps.append(jnp.where(possible, jnp.stack(columns, -1), -jnp.inf))
     return steps

@@ -87,7 +87,7 @@ def _reveal_cost(process, bridge, own, following_BL, last):
     """-log p of what the coupling reveals next, and the divergence of how much is revealed, at masked positions."""
     masked_BL = bridge.x_BL == process.mask
     revealed_BL = masked_BL & (following_BL != process.mask)
-    cost_BL = jnp.where(revealed_BL, -own.destination_log_prob(following_BL), 0.0)
+    cost_BL = jnp.where(revealed_BL, -own.destination_log_prob(following_BL, revealed_BL), 0.0)
     if last:  # everything is revealed, by both
         return cost_BL
     log_jump_BL = jnp.log(-jnp.expm1(jnp.minimum(own.log_stay_BL, -1e-30)))

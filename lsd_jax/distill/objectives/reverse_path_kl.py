@@ -75,7 +75,7 @@ def rollout(
         survival_BL = survival_BL + jax.lax.stop_gradient(step.log_stay_BL)
         if isinstance(process, Absorbing):
             revealed_BL = (x_BL == process.mask) & (following_BL != process.mask)
-            log_prob_B = jnp.where(revealed_BL, step.destination_log_prob(following_BL), 0.0).sum(-1)
+            log_prob_B = jnp.where(revealed_BL, step.destination_log_prob(following_BL, revealed_BL), 0.0).sum(-1)
             cost_B = log_prob_B + _refill_nll(fold(2**20 + k), process, log_score_fn, following_BL, revealed_BL, t, u)
             if noise.threshold_BL is None and not last:
                 own_BL = step.log_stay_BL + jnp.where(revealed_BL, _log_jump(step) - step.log_stay_BL, 0.0)

@@ -1,0 +1,32 @@
+"""Text: what potentials between tokens revealed together add to the chosen order, M = 4 to 16, three seeds.
+
+python -m lsd_jax.main --config=configs/ablation_neighbours.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import text
+from configs.ablation_countdown import EULER, FEW, OURS, compare
+from lsd_jax.ablation import variant
+
+SEQUENCES = (64, 2048)  # training sequences that the potentials are fitted on
+TEMPERATURES = (0.9, 0.8)
+
+
+def get_config() -> ConfigDict:
+    """Potentials on and off, beside Euler and its temperature sweep."""
+    config = text.get_config()
+    compare(config, num_samples=128, held_out=128)
+    config.variants = (
+        variant("Euler", **EULER, **FEW),
+        *[variant(f"Euler T={t:g}", **EULER, **FEW, student__temperature=t) for t in TEMPERATURES],
+        variant("order: chosen", **FEW, **OURS),
+        *[
+            variant(f"order and neighbours: chosen, {n} sequences", **FEW, **OURS, student__neighbours=n)
+            for n in SEQUENCES
+        ],
+    )
+    config.figure_variants = ("Euler", "order: chosen", f"order and neighbours: chosen, {SEQUENCES[-1]} sequences")
+    config.frontier.dial = ("order: chosen", f"order and neighbours: chosen, {SEQUENCES[-1]} sequences")
+    config.frontier.temperatures = ("Euler", *[f"Euler T={t:g}" for t in TEMPERATURES])
+    return config
