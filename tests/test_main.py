@@ -102,6 +102,9 @@ def test_everything_from_teacher_to_report_and_again(tmp_path, capsys):
         ({"data.mix": 2.0}, r"config\.data\.mix"),
         ({"model.name": "gpt"}, r"config\.model\.name"),
         ({"model.dim": 30, "model.heads": 4}, r"config\.model\.dim"),
+        ({"student.neighbours": 33}, r"config\.student\.neighbours=33 is more"),
+        ({"student.neighbours": 2}, r"config\.student\.neighbours=2"),
+        ({"student.neighbours": 8, "distill.objective": "dial"}, r"config\.distill\.objective"),
         ({"training.loss": "autoregressive"}, r"config\.training\.loss"),
     ],
 )

@@ -84,4 +84,5 @@ def init_student(
         logits = np.log(-np.diff(grid))
     neutral = jnp.zeros(steps)
     logits, log_temperature = jnp.asarray(logits, jnp.float32), jnp.full(steps, np.log(temperature), jnp.float32)
-    return Student(logits, neutral, log_temperature, kernel, coupling, coefficient, log_neighbour)
+    tables = None if log_neighbour is None else jnp.asarray(log_neighbour, jnp.float32)
+    return Student(logits, neutral, log_temperature, kernel, coupling, coefficient, tables)
