@@ -1,6 +1,16 @@
 """Text: what potentials between tokens revealed together add to the chosen order, M = 4 to 16, three seeds.
 
-python -m lsd_jax.main --config=configs/ablation_neighbours.py
+    python -m lsd_jax.main --config=configs/ablation_neighbours.py
+
+Hardware and time: 2 CPU cores, 21 minutes beside another run. Tables are fitted on training text, every figure is of the
+test split.
+Expect (docs/results.md; nats a sequence above the many-step bound, mean of seeds 0 to 2, 128 test sequences):
+
+    NFE                                              4     8     16
+    Euler                                            43.3  21.7  11.7
+    order: chosen                                    13.1  0.4   -2.5
+    order and neighbours: chosen, 64 sequences       12.8  0.5   -2.1
+    order and neighbours: chosen, 2048 sequences     7.8   0.4   -2.2
 """
 
 from ml_collections import ConfigDict
