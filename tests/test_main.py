@@ -78,6 +78,17 @@ def test_everything_from_teacher_to_report_and_again(tmp_path, capsys):
         workflow.sample(tiny(**{"process.name": "uniform"}), tmp_path / "other", student, 3, "")
 
 
+def test_a_student_with_neighbours_is_distilled_polished_and_samples(tmp_path, capsys):
+    config = tiny(**{"student.steps": (2,), "student.neighbours": 32})
+    workflow.run(config, tmp_path / "run", "distill", command="test")
+    student = tmp_path / "run" / "students" / "M2" / "student.json"
+    metrics = json.loads(student.read_text())["metrics"]
+    assert metrics["neighbour_nats"] <= metrics["independent_nats"] and "polish_gain" in metrics
+    capsys.readouterr()
+    workflow.sample(config, tmp_path / "other", str(student), 3, "")
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
