@@ -37,6 +37,5 @@ def get_config() -> ConfigDict:
         ],
     )
     config.figure_variants = ("Euler", "order: chosen", f"order and neighbours: chosen, {SEQUENCES[-1]} sequences")
-    config.frontier.dial = ("order: chosen", f"order and neighbours: chosen, {SEQUENCES[-1]} sequences")
     config.frontier.temperatures = ("Euler", *[f"Euler T={t:g}" for t in TEMPERATURES])
     return config

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs import ablation_countdown, ablation_text, ablation_uniform
+from configs import ablation_countdown, ablation_neighbours, ablation_text, ablation_uniform
 from lsd_jax import ablation, workflow
 from lsd_jax.report.ablation import matched_in_entropy, summarize
 
@@ -70,7 +70,7 @@ def test_the_uniform_process_runs_every_kind_of_objective(tmp_path, capsys):
     assert "path_kl_nats" not in rows["grid: optimal, fresh low-discrepancy shifts"]
 
 
-@pytest.mark.parametrize("module", [ablation_countdown, ablation_text, ablation_uniform])
+@pytest.mark.parametrize("module", [ablation_countdown, ablation_neighbours, ablation_text, ablation_uniform])
 def test_every_variant_of_the_shipped_configs_is_a_valid_experiment(module, tmp_path):
     from lsd_jax import experiment
 

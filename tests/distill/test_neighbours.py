@@ -43,7 +43,7 @@ def test_nearest_left_is_the_last_jump_before():
 
 
 @pytest.mark.parametrize("classes", [(0,), (0, 0, 1), (0, 2, 1)])
-def test_the_bound_is_a_law_and_samples_follow_it(classes):
+def test_the_bound_is_a_law(classes):
     """With one key the order is fixed: the bound is then exact, and sums to one."""
     steps = max(classes) + 1
     student = student_of(*class_plan(np.array(classes), steps, PROCESS))
