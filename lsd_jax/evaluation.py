@@ -90,18 +90,13 @@ def _score(model, mesh, params, tokens_BL):
 
 def draw_samples(model: ScoreModel, sampler: Sampler, key: jax.Array, count: int, batch_size: int) -> np.ndarray:
     """Tokens (count, L), uint8 or int32, whatever the batch size."""
-    return draw_and_count(model, sampler, key, count, batch_size)[0]
+    return draw_and_count(model, sampler, sequence_keys(key, count), batch_size)[0]
 
 
 def draw_and_count(
-    model: ScoreModel,
-    sampler: Sampler,
-    key: jax.Array,
-    count: int,
-    batch_size: int,
-    condition: Condition | None = None,
+    model: ScoreModel, sampler: Sampler, key_B: jax.Array, batch_size: int, condition: Condition | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens (count, L) and the network evaluations really made for each (count,); `condition` has `count` rows."""
+    """Tokens (n, L) and the network evaluations really made for each (n,), one key a sequence; so has `condition`."""
     mesh = parallel.data_mesh()
     fixed = (model.apply, sampler.process, sampler.kernel, sampler.coupling, sampler.length, mesh)
     rows = () if condition is None else condition
@@ -109,7 +104,7 @@ def draw_and_count(
     def draw(keys, *rows):
         return _draw(*fixed, model.params, sampler.schedule, (keys, Condition(*rows) if rows else None))
 
-    tokens, calls = parallel.in_batches(draw, batch_size, sequence_keys(key, count), *rows)
+    tokens, calls = parallel.in_batches(draw, batch_size, key_B, *rows)
     return tokens.astype(np.uint8 if sampler.process.num_states <= 256 else np.int32), calls
 
 
