@@ -97,10 +97,19 @@ def base_config() -> ml_collections.ConfigDict:
     config.evaluation.reference_steps = 128  # the many-step sampler
     config.evaluation.temperatures = (0.9, 0.8)  # the control: Euler at these temperatures
     config.evaluation.bootstrap = True  # intervals of samples' metrics by resampling sequences
+    config.evaluation.resamples = 200  # of a benchmark's intervals
 
     # Ablations (lsd_jax/ablation.py): every variant x student.steps x seed is a cell.
     config.variants = ()
     config.seeds = (0,)
     config.figure_variants = ()  # drawn against NFE
     config.frontier = ml_collections.ConfigDict({"steps": (), "dial": (), "temperatures": ()})
+
+    # Benchmarks (lsd_jax/benchmark.py): every task x sampler x budget of network evaluations is a cell.
+    config.tasks = ()
+    config.samplers = ()
+    config.nfe = ()
+    config.cheats = False  # also what needs no network (lsd_jax/baselines/)
+    config.ours = ""  # the sampler that others are tested against
+    config.figure_samplers = ()  # drawn in colour
     return config

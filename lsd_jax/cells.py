@@ -51,7 +51,7 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
         many = -chain.exact_log_prob(held_out, *experiment.chain_of(config))
         teacher, teacher_nats = held_out, many
     else:
-        process, key = experiment.process_of(config), _key(config, "many")
+        process, key = experiment.process_of(config), cell_key(config, "many")
         batch = config.evaluation.batch_size
         many = evaluation.many_step_nats(backbone.model, process, key, held_out, batch)
         teacher = teacher_nats = None
@@ -60,10 +60,10 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
             kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
             sampler = Sampler(process, kernel, coupling, schedule, config.data.sequence_length)
             teacher = evaluation.draw_samples(
-                backbone.model, sampler, _key(config, "draw"), config.teacher.paths, batch
+                backbone.model, sampler, cell_key(config, "draw"), config.teacher.paths, batch
             )
             # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
-            teacher_nats = evaluation.bound_nats(backbone.model, sampler, _key(config, "path"), teacher, batch)
+            teacher_nats = evaluation.bound_nats(backbone.model, sampler, cell_key(config, "path"), teacher, batch)
     scorer = None
     if config.evaluation.scorer:
         sizes, params, _ = weights.load(weights.resolve(config.evaluation.scorer))
@@ -125,19 +125,10 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenanc
 def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib.Path) -> dict[str, Any]:
     """The record of one cell: samples, their metrics, the bound on held-out data; the samples go beside it as npz."""
     config, settings = context.config, context.config.evaluation
-    key_draw, key_bound = jax.random.split(_key(config, name))
+    key_draw, key_bound = jax.random.split(cell_key(config, name))
     tokens = evaluation.draw_samples(context.model, sampler, key_draw, settings.num_samples, settings.batch_size)
     metrics = sample_metrics(context, tokens)
-    if len(context.held_out) and sampler.has_likelihood:
-        nats = evaluation.bound_nats(context.model, sampler, key_bound, context.held_out, settings.batch_size)
-        metrics["bound_bits"] = bootstrap.mean_interval(nats / sampler.length / np.log(2))
-        # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
-        metrics["gap_nats"] = bootstrap.mean_interval(nats - context.many_step_nats)
-        if context.teacher is not None:
-            if config.model.name != "oracle":  # there the held-out sequences are the teacher's law
-                key_path = _key(config, "path")
-                nats = evaluation.bound_nats(context.model, sampler, key_path, context.teacher, settings.batch_size)
-            metrics["path_kl_nats"] = bootstrap.mean_interval(nats - context.teacher_nats)
+    metrics |= bound_metrics(context, sampler, bound_of(context, sampler, key_bound))
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / f"{name}.npz", tokens=tokens)
@@ -150,6 +141,31 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
         "held_out": len(context.held_out),
         "metrics": metrics,
     }
+
+
+def bound_of(context: Context, sampler: Sampler, key: jax.Array) -> np.ndarray | None:
+    """The M-step bound (n,) of the held-out sequences, nats each; None where there is none."""
+    if not len(context.held_out) or not sampler.has_likelihood:
+        return None
+    batch = context.config.evaluation.batch_size
+    return evaluation.bound_nats(context.model, sampler, key, context.held_out, batch)
+
+
+def bound_metrics(context: Context, sampler: Sampler, nats: np.ndarray | None) -> dict[str, tuple[float, float, float]]:
+    """The M-step bound, what it is above the many-step one, and the path KL; empty where there is no bound."""
+    config, batch = context.config, context.config.evaluation.batch_size
+    if nats is None:
+        return {}
+    # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
+    metrics = {
+        "bound_bits": bootstrap.mean_interval(nats / sampler.length / np.log(2)),
+        "gap_nats": bootstrap.mean_interval(nats - context.many_step_nats),
+    }
+    if context.teacher is not None:
+        if config.model.name != "oracle":  # there the held-out sequences are the teacher's law
+            nats = evaluation.bound_nats(context.model, sampler, cell_key(config, "path"), context.teacher, batch)
+        metrics["path_kl_nats"] = bootstrap.mean_interval(nats - context.teacher_nats)
+    return metrics
 
 
 def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
@@ -198,7 +214,7 @@ def read_rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["nfe"], row["sampler"]))
 
 
-def _key(config: ml_collections.ConfigDict, name: str) -> jax.Array:
+def cell_key(config: ml_collections.ConfigDict, name: str) -> jax.Array:
     """A key of a cell's own, from its name."""
     digest = sum(ord(letter) * 257**index for index, letter in enumerate(name)) % 2**31
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 2), digest)
