@@ -66,7 +66,7 @@ SAMPLERS = {
     "Tweedie, cosine grid": {"student__kernel": "tweedie", "student__grid": "cosine"},
     "Tweedie, JYS grid": {"student__kernel": "tweedie", "student__grid": "jys"},
     "ancestral (MDLM)": {"student__kernel": "ancestral"},
-    "ancestral, cached": {"student__kernel": "ancestral_cached"},
+    "ancestral, cached": {"student__kernel": "cached"},
     "tau-leaping": {"student__kernel": "tau_leaping"},
     "tau-leaping, binomial": {"student__kernel": "binomial_leaping"},
     "theta-RK2": {"student__kernel": "theta_rk2"},

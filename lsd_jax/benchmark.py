@@ -30,6 +30,7 @@ from lsd_jax.samplers.grids import FIXED_GRIDS, fixed_grid
 from lsd_jax.samplers.simulate import uniform_schedule
 
 DATA = "real data"
+EXACT = 2**31 - 1  # the budget of exact samplers, which make as many calls as they need
 
 
 class Cell(NamedTuple):
@@ -54,7 +55,7 @@ def list_cells(config: ml_collections.ConfigDict) -> list[Cell]:
         for entry in config.samplers:
             student = resolve(own, entry, config.seed).student
             if own.process.name in _kernel(student.kernel).processes:
-                found += [Cell(task[0], entry[0], budget) for budget in config.nfe if _fits(student.kernel, budget)]
+                found += [Cell(task[0], entry[0], budget) for budget in _budgets(config, student.kernel)]
     return found
 
 
@@ -119,9 +120,11 @@ def _steps(kernel: str, budget: int) -> int:
     return (budget - 1) // _kernel(kernel).nfe + 1
 
 
-def _fits(kernel: str, budget: int) -> bool:
-    """Whether the kernel has a sampler of its own at this budget: two steps at least, and exact ones have one only."""
-    return kernel in EVENT_SAMPLERS or _steps(kernel, budget) >= 2
+def _budgets(config: ml_collections.ConfigDict, kernel: str) -> list[int]:
+    """The budgets at which a kernel has a sampler of its own: two steps at least; an exact sampler has one."""
+    if kernel in EVENT_SAMPLERS:
+        return [EXACT] if EVENT_SAMPLERS[kernel].exact else list(config.nfe)
+    return [budget for budget in config.nfe if _steps(kernel, budget) >= 2]
 
 
 def _context(config: ml_collections.ConfigDict, name: str, workdir: pathlib.Path) -> cells.Context:
