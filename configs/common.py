@@ -10,12 +10,12 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "text"  # text | countdown
-    config.data.path = ""  # text: a file of your own instead of the shipped corpus
-    config.data.normalize = False  # text: reduce any file to the 27 symbols instead of failing
+    config.data.name = "text"  # text | countdown | bigram | toy
+    config.data.path = ""  # text, bigram: a file of your own instead of the shipped corpus
+    config.data.normalize = False  # text, bigram: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
     config.data.vocab_size = 27
-    config.data.mix = 0.003  # countdown: share of the uniform law in every transition
+    config.data.mix = 0.003  # countdown, bigram, toy: share of the uniform law in every transition
 
     config.process = ml_collections.ConfigDict()
     config.process.name = "absorbing"  # absorbing | uniform
@@ -23,7 +23,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.process.noise.eps = 1e-3
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = "ddit"  # ddit | oracle (countdown only)
+    config.model.name = "ddit"  # ddit | oracle (countdown, bigram, toy)
     config.model.weights = ""  # a shipped file's name, or a path; empty: train into the run directory first
     config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | score (SEDD)
     config.model.dim = 192

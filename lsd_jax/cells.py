@@ -14,7 +14,7 @@ from absl import logging
 
 from lsd_jax import evaluation, experiment
 from lsd_jax.data import loader
-from lsd_jax.data.countdown import sample_chain
+from lsd_jax.data.chain import sample_chain
 from lsd_jax.distill import artefact
 from lsd_jax.evaluation import Sampler
 from lsd_jax.metrics import bootstrap, chain, ngram
@@ -182,11 +182,12 @@ def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
         nats = evaluation.scorer_nats(*context.scorer, tokens, config.evaluation.batch_size)
         perplexity = lambda values: float(np.exp(values.mean() / tokens.shape[1]))  # noqa: E731
         metrics["gen_ppl"] = bootstrap.bootstrap_interval(perplexity, nats, resamples=1000 * often)
-    if config.data.name == "countdown":
-        initial, transition = experiment.chain_of(config)
+    if config.data.name == "countdown":  # errors are those of its grammar
         for error in chain.countdown_errors(tokens[:1]):
             statistic = lambda rows, field=error: chain.countdown_errors(rows)[field]  # noqa: E731
             metrics[error] = bootstrap.bootstrap_interval(statistic, tokens, resamples=50 * often)
+    if experiment.has_exact_chain(config):
+        initial, transition = experiment.chain_of(config)
         kl = functools.partial(chain.transition_kl, transition=transition)
         metrics["transition_kl_nats"] = bootstrap.bootstrap_interval(kl, tokens, resamples=20 * often)
         tv = functools.partial(chain.transition_tv, initial=initial, transition=transition)
@@ -198,7 +199,7 @@ def data_samples(config: ml_collections.ConfigDict) -> np.ndarray:
     """As many real sequences as a cell draws: fresh draws of the chain, or validation text (the test split is the
     reference)."""
     count = config.evaluation.num_samples
-    if config.data.name == "countdown":
+    if experiment.has_exact_chain(config):
         rng = np.random.default_rng([config.seed, 7])
         return sample_chain(rng, *experiment.chain_of(config), count, config.data.sequence_length)
     return loader.load_split(config.data, "validation")[:count]

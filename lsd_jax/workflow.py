@@ -262,7 +262,7 @@ def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: st
 
 def decode(config: ml_collections.ConfigDict, tokens: np.ndarray) -> str:
     """A sequence as a person reads it."""
-    if config.data.name == "text":
+    if config.data.name in alphabet.DATASETS:
         return alphabet.decode(tokens)
     return " ".join("_" if token >= config.data.vocab_size else str(token) for token in tokens)
 

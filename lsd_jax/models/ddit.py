@@ -57,6 +57,7 @@ class DDiT(nn.Module):
         if condition_BC is not None:
             shift, scale = _modulation(condition_BC, 2, config.dim)
             h_BLD = h_BLD * (1 + scale) + shift
+        self.sow("intermediates", "hidden", h_BLD)  # nothing is kept unless the caller asks for it
         return nn.Dense(config.vocab_size, kernel_init=nn.initializers.zeros, name="head")(h_BLD)
 
 

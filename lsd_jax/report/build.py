@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from lsd_jax import cells
+from lsd_jax import cells, experiment
 from lsd_jax.data import alphabet
 from lsd_jax.distill import artefact
 from lsd_jax.report import figures, html, tables
@@ -54,7 +54,7 @@ def build_report(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> st
     present = [name for name, _ in _FIGURES if any(name in row for row in rows)]
     columns = [column for column in _COLUMNS if any(column[0] in row for row in rows)]
     # On a known chain the exact law says all that n-grams and the gap (the path KL, there) would.
-    hidden = ("tv1", "tv2", "gap_nats") if config.data.name == "countdown" else ()
+    hidden = ("tv1", "tv2", "gap_nats") if experiment.has_exact_chain(config) else ()
     columns = [column for column in columns if column[0] not in hidden]
     images = [_quality(rows, metric, label, folder) for metric, label in _FIGURES if metric in present]
     records = read_students(config, workdir)
@@ -103,7 +103,7 @@ def _trajectory(config, workdir: pathlib.Path, folder: pathlib.Path) -> list[htm
     with np.load(files[0]) as saved:
         states, grid = saved["states"][0], saved["time_grid"]
     index = np.linspace(0, len(grid) - 1, 12).round().astype(int)
-    decode = (lambda token: alphabet.SYMBOLS[token]) if config.data.name == "text" else str
+    decode = (lambda token: alphabet.SYMBOLS[token]) if config.data.name in alphabet.DATASETS else str
     figure = figures.trajectory(states[index], decode, config.data.vocab_size, grid[index])
     return [html.Image(figures.save(figure, folder, "trajectory"), "A teacher path being revealed.")]
 
@@ -114,7 +114,7 @@ def _first_samples(config, workdir: pathlib.Path, row: dict[str, Any], count: in
         return []
     with np.load(file) as saved:
         tokens = saved["tokens"][:count]
-    if config.data.name == "text":
+    if config.data.name in alphabet.DATASETS:
         return [alphabet.decode(sequence) for sequence in tokens]
     return [" ".join(map(str, sequence)) for sequence in tokens]
 
