@@ -105,7 +105,6 @@ def get_config(variant_name: str = "") -> ConfigDict:
         variant(name, **({**PLAIN, **changes} if changes else {})) for name, changes in SAMPLERS.items()
     )
     config.nfe = (4, 8, 16, 32, 64, 128) if full else (8, 32)
-    config.cheats = True
     config.ours = OURS
     config.figure_samplers = (
         OURS,

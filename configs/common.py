@@ -109,7 +109,6 @@ def base_config() -> ml_collections.ConfigDict:
     config.tasks = ()
     config.samplers = ()
     config.nfe = ()
-    config.cheats = False  # also what needs no network (lsd_jax/baselines/)
     config.ours = ""  # the sampler that others are tested against
     config.figure_samplers = ()  # drawn in colour
     return config

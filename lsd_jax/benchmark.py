@@ -18,19 +18,18 @@ from absl import logging
 from lsd_jax import cells, evaluation, experiment, workflow
 from lsd_jax.ablation import resolve, slug
 from lsd_jax.baselines import cheats
-from lsd_jax.data import loader
+from lsd_jax.data import alphabet, loader
 from lsd_jax.distill import artefact
 from lsd_jax.distill.student import init_student
 from lsd_jax.evaluation import Sampler
+from lsd_jax.metrics import suite
 from lsd_jax.progress import Progress
 from lsd_jax.report import benchmark as report
+from lsd_jax.report.benchmark import DATA, EXACT
 from lsd_jax.samplers import EVENT_SAMPLERS, get_event_sampler, get_kernel
 from lsd_jax.samplers.coupling import Coupling, sequence_keys
 from lsd_jax.samplers.grids import FIXED_GRIDS, fixed_grid
 from lsd_jax.samplers.simulate import uniform_schedule
-
-DATA = "real data"
-EXACT = 2**31 - 1  # the budget of exact samplers, which make as many calls as they need
 
 
 class Cell(NamedTuple):
@@ -50,7 +49,7 @@ def list_cells(config: ml_collections.ConfigDict) -> list[Cell]:
     found = []
     for task in config.tasks:
         own = resolve(config, task, config.seed)
-        names = [DATA, *(cheats.names_for(own.data.name) if config.cheats else ())]
+        names = [DATA, *(cheats.CHEATS if own.data.name in alphabet.DATASETS else ())]  # they imitate a language
         found += [Cell(task[0], name, 0) for name in names]
         for entry in config.samplers:
             student = resolve(own, entry, config.seed).student
@@ -89,12 +88,12 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, pr
         todo = [cell for cell in list_cells(config) if not (folder / f"{cell.stem}.json").exists()]
         progress, context = Progress("benchmark, cells", len(todo), every=0.0), None
         for done, cell in enumerate(todo):
-            if context is None or context[0] != cell.task:
-                context = cell.task, _context(config, cell.task, workdir)
-            record = _evaluate(config, context[1], cell, workdir, provenance)
+            if context is None or context.name != cell.task:
+                context = _context(config, cell.task, workdir)
+            record = _evaluate(config, context, cell, workdir, provenance)
             if jax.process_index() == 0:
                 artefact.write(folder / f"{cell.stem}.json", record)
-            progress(done + 1, budget=cell.budget)
+            progress(done + 1)
     if jax.process_index() > 0:
         return ""
     return report.build(config, workdir, read(config, folder))
@@ -127,43 +126,51 @@ def _budgets(config: ml_collections.ConfigDict, kernel: str) -> list[int]:
     return [budget for budget in config.nfe if _steps(kernel, budget) >= 2]
 
 
-def _context(config: ml_collections.ConfigDict, name: str, workdir: pathlib.Path) -> cells.Context:
-    task = next(entry for entry in config.tasks if entry[0] == name)
-    return cells.make_context(resolve(config, task, config.seed), workdir)
+class _Context(NamedTuple):
+    """What the cells of one task share."""
+
+    name: str
+    cells: cells.Context
+    task: suite.Task
 
 
-def _evaluate(config, context: cells.Context, cell: Cell, workdir, provenance) -> dict[str, Any]:
+def _context(config: ml_collections.ConfigDict, name: str, workdir: pathlib.Path) -> _Context:
+    own = resolve(config, next(entry for entry in config.tasks if entry[0] == name), config.seed)
+    return _Context(name, cells.make_context(own, workdir), suite.make_task(own))
+
+
+def _evaluate(config, context: _Context, cell: Cell, workdir: pathlib.Path, provenance) -> dict[str, Any]:
     """The record of one cell; its samples and bounds go beside it as npz."""
-    began, own = time.monotonic(), context.config
+    began, own, shared = time.monotonic(), context.cells.config, context.cells
     entry = next((entry for entry in config.samplers if entry[0] == cell.sampler), None)
-    arrays, metrics, timing = {}, {}, {"nfe": 0.0}
+    arrays, metrics, facts = {}, {}, {"nfe": 0.0}
     if entry is None:
-        arrays["tokens"] = _without_network(context, cell.sampler)
+        arrays["tokens"] = _without_network(own, cell.sampler)
     else:
         own = resolve(own, entry, config.seed)
         sampler = _sampler(own, cell, workdir, provenance)
         key_draw, key_bound = jax.random.split(cells.cell_key(own, cell.sampler))
-        arrays["tokens"], timing = _timed_draw(context.model, sampler, key_draw, own.evaluation)
-        nats = cells.bound_of(context, sampler, key_bound)
-        metrics = cells.bound_metrics(context, sampler, nats)
-        arrays |= {} if nats is None else {"bound_nats": nats}
-        timing |= {"steps": sampler.schedule.steps, "kernel": own.student.kernel}
-    metrics |= context.task.measure(arrays["tokens"], own.seed, own.evaluation.resamples)
+        arrays["tokens"], facts = _timed_draw(shared.model, sampler, key_draw, own.evaluation)
+        facts |= {"steps": sampler.schedule.steps, "kernel": own.student.kernel}
+        nats = cells.bound_of(shared, sampler, key_bound)
+        if nats is not None:
+            arrays["bound_nats"], metrics = nats, cells.bound_metrics(shared, sampler, nats)
+    metrics |= suite.suite(context.task, arrays["tokens"], own.seed, own.evaluation.resamples)
+    if cell.sampler == DATA:
+        facts |= {"best": dict(context.task.best), "floor": suite.floor(context.task, len(arrays["tokens"]))}
     if jax.process_index() == 0:
         (workdir / "cells").mkdir(parents=True, exist_ok=True)
         np.savez_compressed(workdir / "cells" / f"{cell.stem}.npz", **arrays)
-    sizes = {"samples": len(arrays["tokens"]), "held_out": len(context.held_out), "length": own.data.sequence_length}
+    sizes = {"samples": len(arrays["tokens"]), "held_out": len(shared.held_out), "length": own.data.sequence_length}
     seconds = {"seconds": round(time.monotonic() - began, 2)}
-    return {**cell._asdict(), "stem": cell.stem, **timing, **sizes, "metrics": metrics, **seconds, **provenance}
+    return {**cell._asdict(), "stem": cell.stem, **facts, **sizes, "metrics": metrics, **seconds, **provenance}
 
 
-def _without_network(context: cells.Context, name: str) -> np.ndarray:
+def _without_network(own: ml_collections.ConfigDict, name: str) -> np.ndarray:
     if name == DATA:
-        return cells.data_samples(context.config)
-    settings = context.config
-    train = loader.load_split(settings.data, "train")
-    rng = np.random.default_rng([settings.seed, 11])
-    return cheats.CHEATS[name](rng, train, settings.evaluation.num_samples, settings.data.sequence_length)
+        return cells.data_samples(own)
+    rng, train = np.random.default_rng([own.seed, 12]), loader.load_split(own.data, "train")
+    return cheats.CHEATS[name](rng, train, own.evaluation.num_samples, own.data.sequence_length)
 
 
 def _sampler(own, cell: Cell, workdir: pathlib.Path, provenance) -> Sampler:

@@ -1,7 +1,7 @@
 """The report of a benchmark: a table a task, an overall ranking, who beats whom, and figures with a panel a task."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_collections
@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from lsd_jax.distill import artefact
 from lsd_jax.metrics.compare import compare
-from lsd_jax.metrics.suite import COLUMNS as METRICS
 from lsd_jax.metrics.suite import overall_rank
 from lsd_jax.report import figures, html, tables
 
@@ -23,8 +22,28 @@ FIRST = [
     ("bound_bits", "M-step bound, bits/token", "{:.3f}"),
     ("gap_nats", "above many-step, nats/seq", "{:.2f}"),
 ]
-PRIMARY = ("law_tv", "lag1_tv", "tv3")  # what figures show: the first that a task has
-_DATA = "real data"
+METRICS = [
+    ("exact_tv", "TV from the exact law", "{:.4f}"),
+    ("exact_kl_nats", "KL from the exact law, nats", "{:.4f}"),
+    ("wrong_per_transition", "token error", "{:.4f}"),
+    ("transition_kl_nats", "transition KL, nats", "{:.4f}"),
+    ("lag1_tv", "bigram TV", "{:.4f}"),
+    ("lag2_tv", "lag-2 TV", "{:.4f}"),
+    ("lag4_tv", "lag-4 TV", "{:.4f}"),
+    ("lag8_tv", "lag-8 TV", "{:.4f}"),
+    ("tv2", "2-gram TV", "{:.3f}"),
+    ("tv3", "3-gram TV", "{:.3f}"),
+    ("tv4", "4-gram TV", "{:.3f}"),
+    ("mauve_like", "MAUVE-like", "{:.3f}"),
+    ("energy", "energy distance", "{:.4f}"),
+    ("chain_nats", "cost under the chain, nats/token", "{:.3f}"),
+    ("gen_ppl", "gen-PPL (our scorer)", "{:.2f}"),
+    ("entropy_bits", "entropy, bits", "{:.3f}"),
+    ("rep4", "repeated 4-grams", "{:.3f}"),
+    ("longest_run", "longest run", "{:.3f}"),
+]
+PRIMARY = ("exact_tv", "lag1_tv", "tv3")  # what figures show: the first that a task has
+DATA, EXACT = "real data", 2**31 - 1  # what is no sampler; the budget of samplers that make as many calls as they need
 
 
 def build(config: ml_collections.ConfigDict, workdir: pathlib.Path, rows: list[dict[str, Any]]) -> str:
@@ -71,8 +90,8 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path, rows: list[d
 
 def overall_table(by_task: dict[str, list[dict[str, Any]]]) -> tuple[list[dict[str, Any]], list[tables.Column]]:
     """Samplers by their mean rank over the tasks that they are defined for, a column a budget."""
-    budgets = sorted({row["budget"] for group in by_task.values() for row in group} - {0})
-    names = dict.fromkeys(row["sampler"] for group in by_task.values() for row in group if row["sampler"] != _DATA)
+    budgets = _budgets(row for group in by_task.values() for row in group)
+    names = dict.fromkeys(row["sampler"] for group in by_task.values() for row in group if row["sampler"] != DATA)
     found = []
     for name in names:
         own = [row for group in by_task.values() for row in group if row["sampler"] == name]
@@ -87,16 +106,21 @@ def overall_table(by_task: dict[str, list[dict[str, Any]]]) -> tuple[list[dict[s
     return found, columns + [(f"rank{budget}", f"NFE {budget}", "{:.1f}") for budget in budgets]
 
 
+def _budgets(rows: Iterable[dict[str, Any]]) -> list[int]:
+    """The numbers of network evaluations at which samplers are compared."""
+    return sorted({row["budget"] for row in rows} - {0, EXACT})
+
+
 def _ranked(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A task's rows with their mean ranks, by budget; what needs no network is ranked at every budget."""
-    data = next((row for row in group if row["sampler"] == _DATA), None)
+    data = next((row for row in group if row["sampler"] == DATA), None)
     ranks: dict[int, dict[int, float]] = {id(row): {} for row in group}
-    for budget in sorted({row["budget"] for row in group} - {0}):
+    for budget in _budgets(group) if data else ():
         rivals = [row for row in group if row["budget"] in (0, budget) and row is not data]
-        for row, rank in zip(rivals, overall_rank(rivals, data)):
-            ranks[id(row)][budget] = rank
+        for row, rank in zip(rivals, overall_rank(rivals, data["best"])):
+            ranks[id(row)][budget] = float(rank)
     ready = []
-    for row in sorted(group, key=lambda row: (row["budget"], row["sampler"] != _DATA)):
+    for row in sorted(group, key=lambda row: (row["budget"], row["sampler"] != DATA)):
         own = ranks[id(row)]
         more = {"ranks": own, **({"rank": min(own.values())} if own else {})}
         if "seconds_per_sequence" in row:
@@ -138,9 +162,9 @@ def panels(by_task: dict[str, list[dict[str, Any]]], config, x: str, label: str)
         for name in dict.fromkeys(row["sampler"] for row in group if row["budget"]):
             points = sorted((row[x], row[metric][0]) for row in group if row["sampler"] == name and row["budget"])
             axis.plot(*zip(*points), **_style(config, name), label=name if name in config.figure_samplers else None)
-        data = next((row for row in group if row["sampler"] == _DATA), None)
+        data = next((row for row in group if row["sampler"] == DATA), None)
         if data:
-            axis.axhline(data[metric][0], color="black", linestyle="--", linewidth=1, label=_DATA)
+            axis.axhline(data[metric][0], color="black", linestyle="--", linewidth=1, label=DATA)
         axis.set_xscale("log", base=2 if x == "nfe" else 10)
         axis.set_yscale("log")
         _label(axis, task, label, _name(metric))
@@ -152,18 +176,18 @@ def diversity(by_task: dict[str, list[dict[str, Any]]], config) -> Figure:
     """The primary metric against the entropy of a sequence at the smallest budget; real data as a star."""
     figure, axes = _grid(len(by_task))
     for axis, (task, group) in zip(axes, by_task.items()):
-        metric, budget = primary(group), min(row["budget"] for row in group if row["budget"])
+        metric, budget = primary(group), _budgets(group)[0]
         for row in group:
             if row["budget"] not in (0, budget):
                 continue
             at, style = (row["entropy_bits"][0], row[metric][0]), _style(config, row["sampler"])
-            if row["sampler"] == _DATA:
+            if row["sampler"] == DATA:
                 style = {"color": "black", "marker": "*", "markersize": 11, "zorder": 30}
             elif not row["budget"]:
                 style = {"color": "#999999", "marker": "x", "markersize": 6}
-            shown = row["sampler"] in (*config.figure_samplers, _DATA)
+            shown = row["sampler"] in (*config.figure_samplers, DATA)
             axis.plot(*at, **(style | {"linestyle": "none"}), label=row["sampler"] if shown else None)
-            if not row["budget"] and row["sampler"] != _DATA:
+            if not row["budget"] and row["sampler"] != DATA:
                 axis.annotate(row["sampler"], at, fontsize=6, xytext=(4, 2), textcoords="offset points")
         axis.set_yscale("log")
         _label(axis, f"{task}, NFE {budget}", "entropy of a sequence, bits", _name(metric))
