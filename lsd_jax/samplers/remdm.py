@@ -1,7 +1,7 @@
 """ReMDM: ancestral sampling that also masks tokens again, so that a token drawn too early can be taken back.
 
 Four remasking schedules, with the settings of the authors' scripts for text. Each step's probability of remasking, sigma, is
-at most sigma_max = min(1, (1 - alpha_u) / alpha_t), alpha being the share of tokens that is not masked.
+at most sigma_max = min(1, m(u) / (1 - m(t))), m being the share of masks: alpha = 1 - m in the paper.
 """
 
 import functools
@@ -18,39 +18,39 @@ from lsd_jax.samplers.transition import Transition
 
 _PAPER = "Wang et al. 2025, arXiv 2503.00307"
 _CAP, _RESCALE = 0.008, 0.015  # eta
-_LOOP, _LOOP_ON, _LOOP_OFF, _LOOP_ALPHA = 0.02, 0.55, 0.05, 0.9  # eta, the times and the level of the hold
+_LOOP, _LOOP_ON, _LOOP_OFF, _LOOP_MASKS = 0.02, 0.55, 0.05, 0.1  # eta, the times and the level of the hold
 
 
 def remask_transition(
     process: Absorbing,
     log_score_BLS: jax.Array,
     x_BL: jax.Array,
-    alpha_t: jax.Array,
-    alpha_u: jax.Array,
+    m_t: jax.Array,
+    m_u: jax.Array,
     sigma: jax.Array,
     knobs: Knobs,
 ) -> Transition:
     """ReMDM's step (eq. 6 and 7), its destinations the data tokens and the mask (B, L, S + 1).
 
-    A mask becomes a token with probability (alpha_u - (1 - sigma) alpha_t) / (1 - alpha_t), times LSD's coefficient; a token
-    becomes a mask with probability sigma, a scalar or (B, L). Sigma 0 is the ancestral step.
+    A mask becomes a token with probability (m_t - m_u + sigma (1 - m_t)) / m_t, times LSD's coefficient; a token becomes a
+    mask with probability sigma, a scalar or (B, L). Sigma 0 is the ancestral step.
     """
     log_score_BLS = knobs.scale(log_score_BLS)
     scale = 1.0 if knobs.coefficient == "log_score" else jnp.exp(knobs.log_coefficient)
     masked_BL = x_BL == process.mask
-    sigma_BL = jnp.broadcast_to(sigma, x_BL.shape)
-    log_jump_BL = jnp.log(scale * (alpha_u - alpha_t + sigma_BL * alpha_t) / (1 - alpha_t))
-    reveal = jump_form(process, x_BL, jax.nn.log_softmax(log_score_BLS) + log_jump_BL[..., None], knobs)
-    log_stay_BL = jnp.where(masked_BL, reveal.log_stay_BL, jnp.log1p(-sigma_BL))
+    log_jump = jnp.log(scale * (m_t - m_u + sigma * (1 - m_t)) / m_t)
+    log_jump = log_jump[..., None] if log_jump.ndim else log_jump
+    reveal = jump_form(process, x_BL, jax.nn.log_softmax(log_score_BLS) + log_jump, knobs)
+    log_stay_BL = jnp.where(masked_BL, reveal.log_stay_BL, jnp.log1p(-sigma))
     log_token_BLS = jnp.where(masked_BL[..., None], reveal.log_destination_BLS, -jnp.inf)
     log_mask_BL = jnp.where(masked_BL, -jnp.inf, 0.0)
     return Transition(x_BL, log_stay_BL, jnp.concatenate([log_token_BLS, log_mask_BL[..., None]], -1))
 
 
 def _levels(process: Absorbing, t: jax.Array, u: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """alpha_t, alpha_u and sigma_max."""
-    alpha_t, alpha_u = 1 - process.mask_probability(t), 1 - process.mask_probability(u)
-    return alpha_t, alpha_u, jnp.minimum(1.0, (1 - alpha_u) / alpha_t)
+    """m(t), m(u) and sigma_max."""
+    m_t, m_u = process.mask_probability(t), process.mask_probability(u)
+    return m_t, m_u, jnp.minimum(1.0, m_u / (1 - m_t))
 
 
 def _scheduled(sigma: Callable[[jax.Array], jax.Array]) -> Callable:
@@ -59,8 +59,8 @@ def _scheduled(sigma: Callable[[jax.Array], jax.Array]) -> Callable:
     def advance(
         draw: Draw, memory, process, log_score_fn: LogScoreFn, x_BL, t, u, knobs: Knobs
     ) -> tuple[jax.Array, tuple]:
-        alpha_t, alpha_u, most = _levels(process, t, u)
-        step = remask_transition(process, log_score_fn(x_BL, t), x_BL, alpha_t, alpha_u, sigma(most), knobs)
+        m_t, m_u, most = _levels(process, t, u)
+        step = remask_transition(process, log_score_fn(x_BL, t), x_BL, m_t, m_u, sigma(most), knobs)
         return draw(step), memory
 
     return advance
@@ -75,37 +75,35 @@ def _confident(
     (infinite under a mask, and for given tokens). A mask is revealed as if sigma were 0: as published, the step reveals
     fewer tokens than q(x_u) has.
     """
-    alpha_t, alpha_u, most = _levels(process, t, u)
+    m_t, m_u, most = _levels(process, t, u)
     weight_BL = jnp.exp(-chance_BL)
     sigma_BL = most * weight_BL / jnp.maximum(weight_BL.sum(-1, keepdims=True), 1e-30)
-    step = remask_transition(process, log_score_fn(x_BL, t), x_BL, alpha_t, alpha_u, sigma_BL, knobs)
+    step = remask_transition(process, log_score_fn(x_BL, t), x_BL, m_t, m_u, sigma_BL, knobs)
     next_BL = draw(step)
     revealed_BL, hidden_BL = (x_BL == process.mask) & (next_BL != process.mask), next_BL == process.mask
     drawn_BL = jnp.exp(step.destination_log_prob(next_BL, revealed_BL))
     return next_BL, jnp.where(revealed_BL, drawn_BL, jnp.where(hidden_BL, jnp.inf, chance_BL))
 
 
-def loop_alpha(t: jax.Array) -> jax.Array:
-    """The share of tokens not masked at time t: rises to 0.9 until t = 0.55, holds, and rises to 1 from t = 0.05 on."""
-    rise = (1 - t) * _LOOP_ALPHA / (1 - _LOOP_ON)
-    finish = 1 - t / _LOOP_OFF * (1 - _LOOP_ALPHA)
-    return jnp.where(t > _LOOP_ON, rise, jnp.where(t > _LOOP_OFF, _LOOP_ALPHA, finish))
+def loop_masks(t: jax.Array) -> jax.Array:
+    """The share of masks at time t: falls to 0.1 until t = 0.55, holds, and falls to 0 from t = 0.05 on."""
+    decode = 1 - (1 - t) * (1 - _LOOP_MASKS) / (1 - _LOOP_ON)
+    return jnp.where(t > _LOOP_ON, decode, _LOOP_MASKS * jnp.minimum(1.0, t / _LOOP_OFF))
 
 
 def _loop_time(process: Absorbing, t: jax.Array) -> jax.Array:
-    """The time at which the process itself has `loop_alpha(t)`: what a time-conditioned network must be told."""
-    masked = jnp.minimum(1 - loop_alpha(t), process.mask_probability(jnp.ones(())))
-    return process.noise.inverse(-jnp.log1p(-masked))
+    """The time at which the process itself has `loop_masks(t)`: what a time-conditioned network must be told."""
+    masks = jnp.minimum(loop_masks(t), process.mask_probability(jnp.ones(())))
+    return process.noise.inverse(-jnp.log1p(-masks))
 
 
 def _loop(draw: Draw, memory, process, log_score_fn: LogScoreFn, x_BL, t, u, knobs: Knobs) -> tuple[jax.Array, tuple]:
     """Decodes, holds and remasks, and finishes, by the times it is given: equal steps spend half of them holding."""
-    alpha_t, alpha_u = loop_alpha(t), loop_alpha(u)
-    most = jnp.minimum(1.0, (1 - alpha_u) / alpha_t)
+    m_t, m_u = loop_masks(t), loop_masks(u)
     holding = (t <= _LOOP_ON) & (t > _LOOP_OFF)
-    sigma = jnp.where(holding, jnp.minimum(_LOOP, most), 0.0)
+    sigma = jnp.where(holding, jnp.minimum(_LOOP, m_u / (1 - m_t)), 0.0)
     log_score_BLS = log_score_fn(x_BL, _loop_time(process, t))
-    return draw(remask_transition(process, log_score_BLS, x_BL, alpha_t, alpha_u, sigma, knobs)), memory
+    return draw(remask_transition(process, log_score_BLS, x_BL, m_t, m_u, sigma, knobs)), memory
 
 
 def _loop_finish(draw: Draw, memory, process, log_score_fn, x_BL, t, u, knobs) -> tuple[jax.Array, tuple]:
