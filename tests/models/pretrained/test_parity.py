@@ -44,9 +44,9 @@ def run(model, params, *inputs):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def step_law(kernel, process, parameterization_of, params, x, t, u):
+def step_law(kernel, process, network, params, x, t, u):
     """Probabilities (B, L, S) of jumping to every data token and (B, L) of staying; kernel "denoise" is the last step."""
-    score_fn = network_score_fn(process, parameterization_of[0], params, parameterization_of[1])
+    score_fn = network_score_fn(process, network[0], params, network[1])
     if kernel == "denoise":
         stay, jump = denoise(process, score_fn, x, t, NEUTRAL).probabilities()
     else:
@@ -229,6 +229,5 @@ def test_bfloat16_products_give_float32_logits_near_float32_s(family, name):
     assert networks["bfloat16"].dtype == np.float32
     apart = np.abs(networks["bfloat16"] - networks["float32"])
     assert 1e-5 < apart.max() < 0.1 * np.abs(networks["float32"]).max()
-    assert (
-        len(np.unique(networks["bfloat16"])) > 0.9 * networks["bfloat16"].size
-    )  # the logits themselves are not rounded
+    rounded = networks["bfloat16"].astype(jnp.bfloat16).astype(np.float32)
+    assert np.mean(rounded == networks["bfloat16"]) < 0.05  # the logits themselves are not rounded
