@@ -10,8 +10,13 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "text"  # text | countdown | bigram | toy
-    config.data.path = ""  # text, bigram: a file of your own instead of the shipped corpus
+    config.data.name = "text"  # text | countdown | bigram | toy | tokens (of a published model; no data set needed)
+    config.data.path = (
+        ""  # text, bigram: a file of your own instead of the shipped corpus; tokens: text or .npy, or none
+    )
+    config.data.tokenizer = (
+        ""  # tokens: a shipped name, file, folder or hub repository; empty: samples print as numbers
+    )
     config.data.normalize = False  # text, bigram: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
     config.data.vocab_size = 27
@@ -23,9 +28,12 @@ def base_config() -> ml_collections.ConfigDict:
     config.process.noise.eps = 1e-3
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = "ddit"  # ddit | oracle (countdown, bigram, toy)
-    config.model.weights = ""  # a shipped file's name, or a path; empty: train into the run directory first
-    config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | score (SEDD)
+    config.model.name = (
+        "ddit"  # ddit | oracle (countdown, bigram, toy) | sedd | radd | mdlm | duo (published checkpoints)
+    )
+    config.model.weights = ""  # a shipped name, a path, or owner/repository of the hub; empty: train here first
+    config.model.dtype = "float32"  # float32 | bfloat16: of matrix products; logits and probabilities stay float32
+    config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | mean (Duo) | score (SEDD); published: known
     config.model.dim = 192
     config.model.depth = 4
     config.model.heads = 4
@@ -91,6 +99,7 @@ def base_config() -> ml_collections.ConfigDict:
 
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.scorer = ""  # weights of the autoregressive scorer; empty: no gen-PPL
+    config.evaluation.protocol = ""  # empty: our own scorer | jys, mdlm: GPT-2, by these papers' conventions
     config.evaluation.num_samples = 128
     config.evaluation.batch_size = 64
     config.evaluation.held_out = 256  # test sequences for the bound; 0: no bound
@@ -98,6 +107,12 @@ def base_config() -> ml_collections.ConfigDict:
     config.evaluation.temperatures = (0.9, 0.8)  # the control: Euler at these temperatures
     config.evaluation.bootstrap = True  # intervals of samples' metrics by resampling sequences
     config.evaluation.resamples = 200  # of a benchmark's intervals
+
+    config.verify = ml_collections.ConfigDict()  # --stage=verify: the network's likelihood against a known one
+    config.verify.path = ""  # a text or .npy file; empty: config.data.path
+    config.verify.perplexity = 0.0  # the known one; 0: none
+    config.verify.tolerance = 0.1  # relative
+    config.verify.sequences = 64
 
     # Ablations (lsd_jax/ablation.py): every variant x student.steps x seed is a cell.
     config.variants = ()

@@ -154,7 +154,8 @@ def _evaluate(config, context: _Context, cell: Cell, workdir: pathlib.Path, prov
         facts |= {"steps": sampler.schedule.steps, "kernel": own.student.kernel}
         nats = cells.bound_of(shared, sampler, key_bound)
         if nats is not None:
-            arrays["bound_nats"], metrics = nats, cells.bound_metrics(shared, sampler, nats)
+            arrays["bound_nats"] = nats
+        metrics = cells.likelihood_metrics(shared, sampler, nats)
     metrics |= suite.suite(context.task, arrays["tokens"], own.seed, own.evaluation.resamples)
     if cell.sampler == DATA:
         facts |= {"best": dict(context.task.best), "floor": suite.floor(context.task, len(arrays["tokens"]))}

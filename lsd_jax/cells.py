@@ -12,14 +12,12 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from lsd_jax import evaluation, experiment
+from lsd_jax import evaluation, experiment, scoring
 from lsd_jax.data import loader
 from lsd_jax.data.chain import sample_chain
 from lsd_jax.distill import artefact
 from lsd_jax.evaluation import Sampler
-from lsd_jax.metrics import bootstrap, chain, ngram
-from lsd_jax.models import weights
-from lsd_jax.models.ddit import DDiT
+from lsd_jax.metrics import bootstrap, chain, gen_ppl, ngram
 from lsd_jax.progress import Progress
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import Coupling
@@ -39,11 +37,14 @@ class Context:
     many_step_nats: np.ndarray  # (n,) of held_out: the exact -log p on an oracle
     teacher: np.ndarray | None  # fresh sequences of the teacher, for path KL; on an oracle, the held-out ones
     teacher_nats: np.ndarray | None  # (n,) the teacher's own cost of them
-    scorer: tuple[Any, Any] | None
+    scorer: scoring.Scorer | None
 
 
 def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
-    """Loads the test split, the network and the scorer, and computes the many-step cost of the held-out sequences."""
+    """Loads the test split, the network and the scorer, and computes the many-step cost of the held-out sequences.
+
+    Without data (data.name "tokens" and no path) there are none: no bound and no divergences, but the path KL to the teacher.
+    """
     backbone = experiment.backbone_of(config, workdir)
     reference = loader.load_split(config.data, "test")
     held_out = reference[: config.evaluation.held_out]
@@ -53,7 +54,9 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
     else:
         process, key = experiment.process_of(config), cell_key(config, "many")
         batch = config.evaluation.batch_size
-        many = evaluation.many_step_nats(backbone.model, process, key, held_out, batch)
+        many = np.zeros(0)
+        if len(held_out):
+            many = evaluation.many_step_nats(backbone.model, process, key, held_out, batch)
         teacher = teacher_nats = None
         if config.teacher.source == "samples":  # the law of a teacher of data is the data's: the gap says it all
             schedule = uniform_schedule(config.teacher.steps)
@@ -64,10 +67,7 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
             )
             # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
             teacher_nats = evaluation.bound_nats(backbone.model, sampler, cell_key(config, "path"), teacher, batch)
-    scorer = None
-    if config.evaluation.scorer:
-        sizes, params, _ = weights.load(weights.resolve(config.evaluation.scorer))
-        scorer = (DDiT(sizes), params)
+    scorer = scoring.load_scorer(config)
     return Context(config, backbone.model, held_out, reference, many, teacher, teacher_nats, scorer)
 
 
@@ -96,11 +96,15 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenanc
     """Evaluates every cell that has no record yet."""
     folder = workdir / "evaluation"
     todo = {name: cell for name, cell in list_cells(config, workdir).items() if not (folder / f"{name}.json").exists()}
-    if not todo and (folder / "data.json").exists():
+    has_data = config.data.name != "tokens" or config.data.path
+    data_done = not has_data or (folder / "data.json").exists()
+    if not todo and data_done:
         logging.info("all cells are evaluated")
         return
     context = make_context(config, workdir)
-    if not (folder / "data.json").exists():
+    if context.scorer:
+        provenance = provenance | {"scorer": context.scorer.identity}
+    if not data_done:
         tokens = data_samples(config)
         metrics = sample_metrics(context, tokens)
         bits = context.many_step_nats / config.data.sequence_length / np.log(2)
@@ -128,7 +132,7 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
     key_draw, key_bound = jax.random.split(cell_key(config, name))
     tokens = evaluation.draw_samples(context.model, sampler, key_draw, settings.num_samples, settings.batch_size)
     metrics = sample_metrics(context, tokens)
-    metrics |= bound_metrics(context, sampler, bound_of(context, sampler, key_bound))
+    metrics |= likelihood_metrics(context, sampler, bound_of(context, sampler, key_bound))
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / f"{name}.npz", tokens=tokens)
@@ -151,17 +155,14 @@ def bound_of(context: Context, sampler: Sampler, key: jax.Array) -> np.ndarray |
     return evaluation.bound_nats(context.model, sampler, key, context.held_out, batch)
 
 
-def bound_metrics(context: Context, sampler: Sampler, nats: np.ndarray | None) -> dict[str, tuple[float, float, float]]:
-    """The M-step bound, what it is above the many-step one, and the path KL; empty where there is no bound."""
-    config, batch = context.config, context.config.evaluation.batch_size
-    if nats is None:
-        return {}
-    # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
-    metrics = {
-        "bound_bits": bootstrap.mean_interval(nats / sampler.length / np.log(2)),
-        "gap_nats": bootstrap.mean_interval(nats - context.many_step_nats),
-    }
-    if context.teacher is not None:
+def likelihood_metrics(context: Context, sampler: Sampler, nats: np.ndarray | None) -> dict[str, Any]:
+    """name -> (mean, low, high) of the bound `nats` on held-out sequences and of the path KL, as far as there are any."""
+    config, batch, metrics = context.config, context.config.evaluation.batch_size, {}
+    if nats is not None:
+        metrics["bound_bits"] = bootstrap.mean_interval(nats / sampler.length / np.log(2))
+        # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
+        metrics["gap_nats"] = bootstrap.mean_interval(nats - context.many_step_nats)
+    if sampler.has_likelihood and context.teacher is not None and len(context.teacher):
         if config.model.name != "oracle":  # there the held-out sequences are the teacher's law
             nats = evaluation.bound_nats(context.model, sampler, cell_key(config, "path"), context.teacher, batch)
         metrics["path_kl_nats"] = bootstrap.mean_interval(nats - context.teacher_nats)
@@ -173,15 +174,15 @@ def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
     config = context.config
     vocab, often = config.data.vocab_size, int(config.evaluation.bootstrap)
     metrics = {"entropy_bits": bootstrap.mean_interval(ngram.unigram_entropy(tokens, vocab))}
-    for order in ORDERS if config.data.name == "text" else (1, 2):
+    orders = ORDERS if config.data.name == "text" else (1, 2)
+    for order in orders if len(context.reference) else ():
         reference = ngram.ngram_law(context.reference, order, vocab)
         for short, divergence in (("tv", ngram.total_variation), ("js", ngram.jensen_shannon)):
             statistic = lambda rows, n=order, ref=reference, d=divergence: d(ngram.ngram_law(rows, n, vocab), ref)  # noqa: E731
             metrics[f"{short}{order}"] = bootstrap.bootstrap_interval(statistic, tokens, resamples=30 * often)
     if context.scorer:
-        nats = evaluation.scorer_nats(*context.scorer, tokens, config.evaluation.batch_size)
-        perplexity = lambda values: float(np.exp(values.mean() / tokens.shape[1]))  # noqa: E731
-        metrics["gen_ppl"] = bootstrap.bootstrap_interval(perplexity, nats, resamples=1000 * often)
+        scored = context.scorer(tokens, config.evaluation.batch_size)
+        metrics["gen_ppl"] = bootstrap.bootstrap_interval(gen_ppl.perplexity, scored, resamples=1000 * often)
     if config.data.name == "countdown":  # errors are those of its grammar
         for error in chain.countdown_errors(tokens[:1]):
             statistic = lambda rows, field=error: chain.countdown_errors(rows)[field]  # noqa: E731

@@ -7,13 +7,15 @@ from typing import Any
 import ml_collections
 import numpy as np
 
+from lsd_jax import scoring
 from lsd_jax.data import alphabet, chain, loader, toy
+from lsd_jax.data.tokenizer import load_tokenizer
 from lsd_jax.distill.neighbours import MAX_VOCAB
 from lsd_jax.distill.objectives import check_objective
 from lsd_jax.distill.plan import GRIDS, ORDERS
 from lsd_jax.distill.student import init_student
-from lsd_jax.models import weights
-from lsd_jax.models.ddit import DDiT, DDiTConfig
+from lsd_jax.models import pretrained, weights
+from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
 from lsd_jax.models.oracle import LogPosteriorFn, enumerated_log_posterior, markov_log_posterior
 from lsd_jax.models.score_fn import ScoreModel, network_score_model, oracle_score_model
 from lsd_jax.processes.noise import make_noise
@@ -99,14 +101,37 @@ def backbone_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Bac
             )
         identity = {"kind": "oracle", "id": f"{config.data.name} mix={config.data.mix:g}", "sha256": ""}
         return Backbone(oracle_score_model(process, oracle_of(config)), identity)
+    if config.model.name in pretrained.DIFFUSION:
+        return _published(config, process)
     path = weights_path(config, workdir)
     sizes, params, _ = weights.load(path)
     if sizes.vocab_size != process.vocab_size:
         raise ValueError(
             f"weights {str(path)!r} are for {sizes.vocab_size} tokens, config.data.vocab_size={process.vocab_size}"
         )
+    sizes = dataclasses.replace(sizes, dtype=config.model.dtype)
     identity = {"kind": "ddit", "id": path.name, "sha256": weights.sha256(path)}
     return Backbone(network_score_model(process, DDiT(sizes), params, config.model.parameterization), identity)
+
+
+def _published(config: ml_collections.ConfigDict, process: Process) -> Backbone:
+    """SEDD, RADD, MDLM or Duo from a checkpoint of its authors' code."""
+    name, source, field = config.model.name, config.model.weights, "config.model.weights"
+    if not source:
+        raise ValueError(f"{field} is empty: a published {name.upper()} network needs a checkpoint or a hub repository")
+    if process.name not in pretrained.PROCESSES[name]:
+        raise ValueError(
+            f"config.process.name={process.name!r}: {name.upper()} networks know {pretrained.PROCESSES[name]}"
+        )
+    masked = process.name == "absorbing"
+    sizes, params, sha256 = pretrained.load(name, source, field, masked, config.model.dtype)
+    if sizes.vocab_size != process.vocab_size:
+        raise ValueError(
+            f"{field}={source!r} embeds {sizes.vocab_size + masked} tokens{', the mask among them' if masked else ''}: it is "
+            f"for config.data.vocab_size={sizes.vocab_size}, not {process.vocab_size}, or for another config.process.name"
+        )
+    model = network_score_model(process, DDiT(sizes), params, pretrained.PARAMETERIZATION[name])
+    return Backbone(model, {"kind": name, "id": source, "sha256": sha256})
 
 
 def check_plan(settings: ml_collections.ConfigDict, process_name: str) -> None:
@@ -151,8 +176,16 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
         raise ValueError(f"config.data.name={config.data.name!r}: choose one of {loader.DATASETS}")
     if config.data.name in alphabet.DATASETS and config.data.vocab_size != 27:
         raise ValueError(f"config.data.vocab_size={config.data.vocab_size}: {config.data.name} has 27 symbols")
-    if config.model.name not in ("ddit", "oracle"):
-        raise ValueError(f"config.model.name={config.model.name!r}: choose 'ddit' or 'oracle'")
+    if config.model.name not in (names := ("ddit", "oracle", *pretrained.DIFFUSION)):
+        raise ValueError(f"config.model.name={config.model.name!r}: choose one of {names}")
+    if config.model.dtype not in DTYPES:
+        raise ValueError(f"config.model.dtype={config.model.dtype!r}: choose one of {DTYPES}")
+    if config.data.name == "tokens" and (config.teacher.source != "samples" or stage == "train"):
+        raise ValueError(
+            "config.data.name='tokens' has no training split: set config.teacher.source='samples', do not train"
+        )
+    if config.data.tokenizer:
+        load_tokenizer(config.data.tokenizer, config.data.vocab_size, "config.data.tokenizer")
     if config.training.loss == "autoregressive" and stage != "train":
         raise ValueError("config.training.loss='autoregressive' trains a scorer: it goes with --stage=train only")
     network_of(config)
@@ -175,8 +208,12 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
                 raise ValueError(
                     f"config.student.steps={steps} is more than config.teacher.steps={config.teacher.steps}"
                 )
-    if config.model.name == "ddit" and (config.model.weights or stage not in ("all", "train")):
+    trained_here = config.model.name == "ddit" and not config.model.weights and stage in ("all", "train")
+    if config.model.name != "oracle" and not trained_here:
         backbone_of(config, workdir)
-    if config.evaluation.scorer and stage in ("all", "evaluate"):
-        weights.load(weights.resolve(config.evaluation.scorer))
-    loader.make_builder(config.data)
+    if stage in ("all", "evaluate"):
+        scoring.load_scorer(config)
+    if config.data.name == "tokens":
+        loader.load_split(config.data, "test")
+    else:
+        loader.make_builder(config.data)

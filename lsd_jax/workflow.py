@@ -14,7 +14,8 @@ import numpy as np
 from absl import logging
 
 from lsd_jax import cells, experiment, parallel
-from lsd_jax.data import alphabet, loader
+from lsd_jax.data import loader
+from lsd_jax.data.decode import decoder
 from lsd_jax.distill import artefact, loop
 from lsd_jax.distill.neighbours import with_neighbours
 from lsd_jax.distill.plan import make_plans
@@ -26,8 +27,9 @@ from lsd_jax.report import build
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import sequence_keys
 from lsd_jax.training.train import train as train_network
+from lsd_jax.verify import verify
 
-STAGES = ("all", "train", "distill", "evaluate", "report")
+STAGES = ("all", "train", "distill", "evaluate", "report", "verify")
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, command: str) -> None:
@@ -36,7 +38,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad input, in one line, before any long work.
     """
-    provenance = {"command": command, "seed": config.seed, "revision": revision(), "precision": "float32"}
+    provenance = {"command": command, "seed": config.seed, "revision": revision(), "precision": config.model.dtype}
     if config.variants:
         from lsd_jax import ablation  # which runs this module's stages
 
@@ -53,6 +55,9 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
         print(benchmark.run(config, workdir, stage, provenance))
         return
     experiment.check(config, stage, workdir)
+    if stage == "verify":
+        print(verify(config, workdir))
+        return
     claim(config, workdir)
     if stage == "train" or (stage == "all" and config.model.name == "ddit" and not config.model.weights):
         train(config, workdir, provenance)
@@ -251,20 +256,13 @@ def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: st
     devices = parallel.data_mesh().size
     batch = min(-(-count // devices) * devices, config.evaluation.batch_size)
     tokens = draw_samples(backbone.model, sampler, key, count, batch)
-    text = "\n".join(decode(config, row) for row in tokens)
+    text = "\n".join(map(decoder(config.data), tokens))
     if target:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text + "\n")
     else:
         print(text)
     logging.info("%d samples, %d network evaluations each", count, sampler.nfe)
-
-
-def decode(config: ml_collections.ConfigDict, tokens: np.ndarray) -> str:
-    """A sequence as a person reads it."""
-    if config.data.name in alphabet.DATASETS:
-        return alphabet.decode(tokens)
-    return " ".join("_" if token >= config.data.vocab_size else str(token) for token in tokens)
 
 
 def revision() -> str:

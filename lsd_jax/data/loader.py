@@ -16,10 +16,11 @@ from absl import logging
 
 from lsd_jax.data.chain import CHAINS, Chain, chain_of
 from lsd_jax.data.text import Text
+from lsd_jax.data.tokens import split_tokens
 
 tfds.disable_progress_bar()
 
-DATASETS = ("text", *CHAINS)
+DATASETS = ("text", *CHAINS, "tokens")
 
 
 def cache_dir() -> pathlib.Path:
@@ -49,7 +50,9 @@ def make_builder(data: ml_collections.ConfigDict):
 
 
 def load_split(data: ml_collections.ConfigDict, split: str) -> np.ndarray:
-    """All of a split as sequences (n, sequence_length), uint8, cut without overlap, in a fixed shuffled order."""
+    """All of a split as sequences (n, sequence_length), uint8 (tokens: int32), cut without overlap, in a fixed shuffled order."""
+    if data.name == "tokens":
+        return split_tokens(data, split)
     source = make_builder(data).as_data_source(split=split)
     rows = np.stack([example["tokens"] for example in source])
     length = data.sequence_length

@@ -9,6 +9,7 @@ import numpy as np
 
 from lsd_jax import cells, experiment
 from lsd_jax.data import alphabet
+from lsd_jax.data.decode import decoder
 from lsd_jax.distill import artefact
 from lsd_jax.report import figures, html, tables
 
@@ -35,7 +36,7 @@ _FIGURES = [
     ("wrong_per_transition", "token error"),
     ("transition_tv", "bigram TV from the exact law"),
     ("tv3", "3-gram TV from held-out text"),
-    ("gen_ppl", "gen-PPL under our autoregressive scorer"),
+    ("gen_ppl", "gen-PPL under the autoregressive scorer"),
     ("entropy_bits", "unigram entropy of a sequence, bits"),
 ]
 
@@ -56,6 +57,8 @@ def build_report(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> st
     # On a known chain the exact law says all that n-grams and the gap (the path KL, there) would.
     hidden = ("tv1", "tv2", "gap_nats") if experiment.has_exact_chain(config) else ()
     columns = [column for column in columns if column[0] not in hidden]
+    if config.evaluation.protocol:
+        columns = [_gpt2_column(config) if column[0] == "gen_ppl" else column for column in columns]
     images = [_quality(rows, metric, label, folder) for metric, label in _FIGURES if metric in present]
     records = read_students(config, workdir)
     images.append(html.Image(figures.save(figures.schedules(records), folder, "schedules"), "Learned schedules."))
@@ -79,6 +82,10 @@ def build_report(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> st
     return "\n".join(lines)
 
 
+def _gpt2_column(config):
+    return "gen_ppl", f"gen-PPL ({config.evaluation.scorer}, {config.evaluation.protocol})", "{:.2f}"
+
+
 def read_students(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[int, dict[str, Any]]:
     """The student.json records of a run by M."""
     return {
@@ -89,7 +96,7 @@ def read_students(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> d
 
 def _quality(rows, metric: str, label: str, folder: pathlib.Path) -> html.Image:
     drawn = [row for row in rows if row["nfe"] and metric in row]
-    data = next(row for row in rows if row["sampler"] == "data")
+    data = next((row for row in rows if row["sampler"] == "data"), {})
     name = "many-step limit" if metric == "bound_bits" else "real data"
     lines = {name: data[metric][0]} if metric in data else None
     figure = figures.quality_against_nfe(drawn, metric, label, lines)
@@ -98,7 +105,8 @@ def _quality(rows, metric: str, label: str, folder: pathlib.Path) -> html.Image:
 
 def _trajectory(config, workdir: pathlib.Path, folder: pathlib.Path) -> list[html.Image]:
     files = sorted((workdir / "teacher").glob("*.npz"))
-    if config.process.name != "absorbing" or not files:
+    letters = config.data.vocab_size < 100  # longer names of tokens would not fit their cells
+    if config.process.name != "absorbing" or not files or not letters:
         return []
     with np.load(files[0]) as saved:
         states, grid = saved["states"][0], saved["time_grid"]
@@ -114,9 +122,7 @@ def _first_samples(config, workdir: pathlib.Path, row: dict[str, Any], count: in
         return []
     with np.load(file) as saved:
         tokens = saved["tokens"][:count]
-    if config.data.name in alphabet.DATASETS:
-        return [alphabet.decode(sequence) for sequence in tokens]
-    return [" ".join(map(str, sequence)) for sequence in tokens]
+    return list(map(decoder(config.data), tokens))
 
 
 def _terminal_columns(columns):
