@@ -128,8 +128,7 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
     key_draw, key_bound = jax.random.split(_key(config, name))
     tokens = evaluation.draw_samples(context.model, sampler, key_draw, settings.num_samples, settings.batch_size)
     metrics = sample_metrics(context, tokens)
-    # Draws that share a shift have no tractable likelihood where positions jump many times.
-    if len(context.held_out) and (sampler.process.name == "absorbing" or sampler.coupling.name == "iid"):
+    if len(context.held_out) and sampler.has_likelihood:
         nats = evaluation.bound_nats(context.model, sampler, key_bound, context.held_out, settings.batch_size)
         metrics["bound_bits"] = bootstrap.mean_interval(nats / sampler.length / np.log(2))
         # The same sequences' many-step cost is taken off one by one: most of their spread cancels.

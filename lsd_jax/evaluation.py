@@ -13,35 +13,56 @@ from lsd_jax.metrics.gen_ppl import scorer_nll
 from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.processes.score import Process
 from lsd_jax.samplers.coupling import Coupling, sequence_keys
-from lsd_jax.samplers.kernel import Kernel
-from lsd_jax.samplers.simulate import Schedule, simulate
+from lsd_jax.samplers.kernel import EventSampler, Kernel
+from lsd_jax.samplers.simulate import Condition, Schedule, simulate
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """Everything that draws a sample but the network."""
+    """Everything that draws a sample but the network.
+
+    An event sampler reads the schedule's steps as its budget and the knobs of its first step.
+    """
 
     process: Process
-    kernel: Kernel
+    kernel: Kernel | EventSampler
     coupling: Coupling
     schedule: Schedule
     length: int
 
     @property
     def nfe(self) -> int:
-        """Network evaluations a sample, the denoising call included."""
+        """Network evaluations a sample by the step count, the denoising call included."""
+        if isinstance(self.kernel, EventSampler):
+            return self.schedule.steps
         return self.kernel.nfe * (self.schedule.steps - 1) + 1
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether the M-step bound is defined for it."""
+        if isinstance(self.kernel, EventSampler) or not self.kernel.has_likelihood:
+            return False
+        # Draws that share a shift have no tractable likelihood where positions jump many times.
+        return self.process.name == "absorbing" or self.coupling.name == "iid"
 
 
 # Static arguments are hashable and compared by value, so every schedule of M steps shares one compilation.
 @functools.partial(jax.jit, static_argnums=range(6))
-def _draw(apply, process, kernel, coupling, length, mesh, params, schedule, key_B):
-    def local(replicated, key_B):
+def _draw(apply, process, kernel, coupling, length, mesh, params, schedule, batch):
+    def local(replicated, batch):
         params, schedule = replicated
+        key_B, condition = batch
         score_fn = ScoreModel(apply, params).bind(params)
-        return simulate(key_B, process, kernel, score_fn, schedule, coupling, len(key_B), length).tokens
+        if isinstance(kernel, EventSampler):
+            knobs = jax.tree.map(lambda leaf: leaf[0], schedule.knobs)
+            sample = kernel.draw(key_B, process, score_fn, length, schedule.steps, knobs, condition)
+        else:
+            sample = simulate(
+                key_B, process, kernel, score_fn, schedule, coupling, len(key_B), length, condition=condition
+            )
+        return sample.tokens, sample.calls_B
 
-    return parallel.map_over_data(local, mesh)((params, schedule), key_B)
+    return parallel.map_over_data(local, mesh)((params, schedule), batch)
 
 
 @functools.partial(jax.jit, static_argnums=range(5))
@@ -69,11 +90,22 @@ def _score(model, mesh, params, tokens_BL):
 
 def draw_samples(model: ScoreModel, sampler: Sampler, key: jax.Array, count: int, batch_size: int) -> np.ndarray:
     """Tokens (count, L), uint8 or int32, whatever the batch size."""
+    return draw_and_count(model, sampler, sequence_keys(key, count), batch_size)[0]
+
+
+def draw_and_count(
+    model: ScoreModel, sampler: Sampler, key_B: jax.Array, batch_size: int, condition: Condition | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (n, L) and the network evaluations really made for each (n,), one key a sequence; so has `condition`."""
     mesh = parallel.data_mesh()
     fixed = (model.apply, sampler.process, sampler.kernel, sampler.coupling, sampler.length, mesh)
-    draw = lambda keys: _draw(*fixed, model.params, sampler.schedule, keys)  # noqa: E731
-    tokens = parallel.in_batches(draw, batch_size, sequence_keys(key, count))
-    return tokens.astype(np.uint8 if sampler.process.num_states <= 256 else np.int32)
+    rows = () if condition is None else condition
+
+    def draw(keys, *rows):
+        return _draw(*fixed, model.params, sampler.schedule, (keys, Condition(*rows) if rows else None))
+
+    tokens, calls = parallel.in_batches(draw, batch_size, key_B, *rows)
+    return tokens.astype(np.uint8 if sampler.process.num_states <= 256 else np.int32), calls
 
 
 def bound_nats(model: ScoreModel, sampler: Sampler, key: jax.Array, tokens: np.ndarray, batch_size: int) -> np.ndarray:

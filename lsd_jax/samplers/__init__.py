@@ -1,11 +1,13 @@
-"""Samplers: one file a kernel, found by name in KERNELS."""
+"""Samplers: one file a kernel, found by name in KERNELS; those without a time grid in EVENT_SAMPLERS."""
 
 from lsd_jax.samplers.ancestral import ANCESTRAL
 from lsd_jax.samplers.euler import EULER
-from lsd_jax.samplers.kernel import Kernel
+from lsd_jax.samplers.first_hitting import FIRST_HITTING
+from lsd_jax.samplers.kernel import EventSampler, Kernel
 from lsd_jax.samplers.tweedie import TWEEDIE
 
 KERNELS = {kernel.name: kernel for kernel in (EULER, TWEEDIE, ANCESTRAL)}
+EVENT_SAMPLERS = {sampler.name: sampler for sampler in (FIRST_HITTING,)}
 
 
 def get_kernel(name: str) -> Kernel:
@@ -17,3 +19,14 @@ def get_kernel(name: str) -> Kernel:
     if name not in KERNELS:
         raise ValueError(f"config.student.kernel={name!r}: choose one of {sorted(KERNELS)}")
     return KERNELS[name]
+
+
+def get_event_sampler(name: str) -> EventSampler:
+    """An event sampler by name.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name not in EVENT_SAMPLERS:
+        raise ValueError(f"event sampler {name!r}: choose one of {sorted(EVENT_SAMPLERS)}")
+    return EVENT_SAMPLERS[name]

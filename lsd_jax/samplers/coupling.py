@@ -102,6 +102,15 @@ class PathNoise:
             jump_BL = self.coupling.thresholds(step_keys, self.length)
         return jump_BL, token_BL if self.token_uniform_BL is None else self.token_uniform_BL
 
+    def stage(self, index: jax.Array, stage: int) -> jax.Array:
+        """Independent uniforms (2, B, L) of one stage of step `index`; stage 0 is `step`'s."""
+
+        def draw(key):
+            key = jax.random.fold_in(key, index)
+            return fine_uniform(jax.random.fold_in(key, stage) if stage else key, (2, self.length))
+
+        return jnp.moveaxis(jax.vmap(draw)(self.key_B), 1, 0)
+
 
 def path_noise(key_B: jax.Array, process: Process, coupling: Coupling, length: int) -> PathNoise:
     """The noise of paths from one key a sequence; equal keys give equal noise whatever the step count."""

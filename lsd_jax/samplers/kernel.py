@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +31,14 @@ class Knobs:
             (the authors' released code).
         log_neighbour: potentials (D, S, S) between tokens revealed in one step (samplers/transition.py), (M, D, S, S) in a
             schedule; None draws them independently. Absorbing process only.
+        top_p: tokens are drawn from the smallest set that holds this share of the probability (Holtzman et al. 2020).
     """
 
     log_coefficient: jax.Array
     log_temperature: jax.Array
     coefficient: str = dataclasses.field(default="score", metadata={"static": True})
     log_neighbour: jax.Array | None = None
+    top_p: float = dataclasses.field(default=1.0, metadata={"static": True})
 
     def scale(self, log_score_BLS: jax.Array) -> jax.Array:
         """The log-score with the coefficient applied."""
@@ -45,8 +47,9 @@ class Knobs:
         return self.log_coefficient + log_score_BLS
 
     def temper(self, log_destination_BLS: jax.Array) -> jax.Array:
-        """Destination log-probabilities at the temperature."""
-        return log_destination_BLS / jnp.exp(self.log_temperature)
+        """Destination log-probabilities at the temperature, outside the nucleus impossible."""
+        tempered_BLS = log_destination_BLS / jnp.exp(self.log_temperature)
+        return tempered_BLS if self.top_p >= 1 else nucleus(tempered_BLS, self.top_p)
 
 
 def neutral_knobs(steps: int) -> Knobs:
@@ -54,18 +57,53 @@ def neutral_knobs(steps: int) -> Knobs:
     return Knobs(jnp.zeros(steps), jnp.zeros(steps))
 
 
+def nucleus(log_mass_BLS: jax.Array, top_p: float) -> jax.Array:
+    """log_mass with -inf outside the smallest set of tokens that holds at least the share `top_p` of the probability.
+
+    The set is found by bisection on the smallest probability kept: no sort over the vocabulary.
+    """
+    probs_BLS = jax.nn.softmax(log_mass_BLS)
+    low, high = jnp.zeros_like(probs_BLS[..., :1]), probs_BLS.max(-1, keepdims=True)
+
+    def halve(_, bounds):
+        low, high = bounds
+        middle = (low + high) / 2
+        enough = jnp.where(probs_BLS >= middle, probs_BLS, 0.0).sum(-1, keepdims=True) >= top_p
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    low, _ = jax.lax.fori_loop(0, 24, halve, (low, high))
+    return jnp.where(probs_BLS >= low, log_mass_BLS, -jnp.inf)
+
+
+class Draw(Protocol):
+    """How a step of several stages reads its randomness; fixed positions stay what they are."""
+
+    def __call__(self, transition: Transition, stage: int = 0) -> jax.Array:
+        """The next tokens (B, L) of a transition, drawn with the stage's own uniforms."""
+
+    def uniform(self, stage: int) -> jax.Array:
+        """Uniforms (2, B, L) in (0, 1) for what is no transition; a stage is read once."""
+
+
 Step = Callable[[Process, LogScoreFn, jax.Array, jax.Array, jax.Array, Knobs], Transition]
+Advance = Callable[[Draw, Any, Process, LogScoreFn, jax.Array, jax.Array, jax.Array, Knobs], tuple[jax.Array, Any]]
 
 
 class Kernel(NamedTuple):
-    """A one-step sampler.
+    """A sampler's step.
 
     Attributes:
         name: as in configs.
-        step: (process, log_score_fn, x_BL, t, u, knobs) -> Transition from time t to u < t.
+        step: (process, log_score_fn, x_BL, t, u, knobs) -> Transition from time t to u < t. Where `advance` is given it
+            is the one-stage law that stands for the kernel in cost tables and objectives.
         nfe: network evaluations a step.
         processes: names of the processes it is defined for.
         paper: its source.
+        advance: (draw, memory, process, log_score_fn, x_BL, t, u, knobs) -> (x_BL, memory): a step of several stages, or
+            one that depends on earlier steps. None draws from `step`.
+        memory: (process, x_BL) -> what `advance` carries from step to step, arrays whose first axis is the sequence.
+        finish: the last step, like `advance`; None reveals everything (`denoise`).
+        calls: (memory) -> network evaluations really made (B,), where they are fewer than `nfe` a step.
     """
 
     name: str
@@ -73,6 +111,34 @@ class Kernel(NamedTuple):
     nfe: int
     processes: tuple[str, ...]
     paper: str
+    advance: Advance | None = None
+    memory: Callable[[Process, jax.Array], Any] | None = None
+    finish: Advance | None = None
+    calls: Callable[[Any], jax.Array] | None = None
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether `step` is all there is to it, so that the M-step bound is this sampler's own."""
+        return self.advance is None and self.finish is None
+
+
+class EventSampler(NamedTuple):
+    """A sampler without a grid, which moves from event to event.
+
+    Attributes:
+        name: as in configs.
+        draw: (key_B, process, log_score_fn, length, budget, knobs, condition) -> Sample. `budget` is the number of network
+            evaluations that are aimed at, where the sampler has a choice; `knobs` are scalars; `condition` may be None.
+        processes: names of the processes it is defined for.
+        paper: its source.
+        exact: whether it draws from the network's own law, whatever the budget.
+    """
+
+    name: str
+    draw: Callable[..., Any]
+    processes: tuple[str, ...]
+    paper: str
+    exact: bool
 
 
 def jump_form(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, knobs: Knobs) -> Transition:

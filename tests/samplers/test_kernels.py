@@ -12,7 +12,7 @@ from lsd_jax.models.score_fn import posterior_score_fn
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import make_process
 from lsd_jax.samplers import KERNELS, get_kernel
-from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.coupling import Coupling, sequence_keys
 from lsd_jax.samplers.first_hitting import first_hitting
 from lsd_jax.samplers.kernel import Knobs, denoise
 from lsd_jax.samplers.simulate import Schedule, simulate, uniform_schedule
@@ -144,9 +144,9 @@ def test_first_order_convergence(name, kernel):
 
 def test_first_hitting_is_exact():
     process, score_fn = oracle("absorbing")
-    tokens, nfe = first_hitting(jax.random.key(1), process, score_fn, 40_000, L)
-    assert nfe == L
-    assert np.abs(law_of(tokens) - PROBS).sum() / 2 < 0.02
+    sample = first_hitting(sequence_keys(jax.random.key(1), 40_000), process, score_fn, L, L, NEUTRAL)
+    assert (np.asarray(sample.calls_B) == L).all()
+    assert np.abs(law_of(sample.tokens) - PROBS).sum() / 2 < 0.02
 
 
 def test_ancestral_equals_tweedie_for_the_exact_posterior():

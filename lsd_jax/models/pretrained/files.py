@@ -1,0 +1,190 @@
+"""Tensors out of published checkpoints, safetensors or PyTorch's, without PyTorch and without running their code.
+
+A PyTorch checkpoint is a zip of a pickle and raw storages. A pickle may name any Python function to be called; here the
+only names admitted are those that describe tensors, and they are answered by inert records of our own.
+"""
+
+import collections
+import pathlib
+import pickle
+import struct
+import zipfile
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the magic number that torch.save wrote before 1.6
+_DTYPES = {
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+
+def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Every tensor of a checkpoint file under its dotted name: nested dicts and lists are joined, "model.blocks.0.w".
+
+    An EMA kept as a list gives "ema.shadow_params.0" and so on. Dtypes stay as stored (bfloat16 is ml_dtypes'); what is
+    no tensor is left out. Tensors of a PyTorch file are read-only views of the file: only what is used takes memory.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: truncated, not a checkpoint, in the old format, or it asks for code to be run; one line.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {str(path)!r}: no such file")
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head.startswith(b"PK"):
+        return _read_zip(path)
+    if head.startswith(_LEGACY):
+        raise ValueError(
+            f"checkpoint {str(path)!r} is in PyTorch's format before 1.6; convert it once (pip install torch): python -c "
+            f"\"import torch; torch.save(torch.load({str(path)!r}, map_location='cpu', weights_only=True), 'new.pt')\""
+        )
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        return _read_safetensors(path)
+    raise ValueError(f"checkpoint {str(path)!r} is neither a safetensors nor a PyTorch file, or its start is damaged")
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(path, "np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError) as error:
+        raise ValueError(f"checkpoint {str(path)!r} is no whole safetensors file; load it again: {error}") from None
+
+
+def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            pickles = [name for name in archive.namelist() if name == "data.pkl" or name.endswith("/data.pkl")]
+            if len(pickles) != 1:
+                raise ValueError("it holds no data.pkl")
+            folder = pickles[0].removesuffix("data.pkl")
+            if _has(archive, folder + "byteorder") and archive.read(folder + "byteorder") != b"little":
+                raise ValueError("its numbers are big-endian")
+            with archive.open(pickles[0]) as stream:
+                tree = _Unpickler(stream).load()
+            return {name: _materialise(path, archive, folder, leaf) for name, leaf in _leaves(tree)}
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"checkpoint {str(path)!r} is truncated or damaged; load it again: {error}") from None
+    except RecursionError:
+        raise ValueError(f"checkpoint {str(path)!r}: its dicts are nested without end") from None
+    except Exception as error:  # a hostile pickle can raise anything
+        detail = str(error) or type(error).__name__
+        raise ValueError(f"checkpoint {str(path)!r} cannot be read as tensors: {detail}") from None
+
+
+class _Storage(NamedTuple):
+    """A storage named by the pickle: its file in the zip, numpy's name of its dtype, and its length."""
+
+    key: str
+    dtype: str
+    numel: int
+
+
+class _Tensor(NamedTuple):
+    """A tensor described by the pickle: offset, shape and strides count elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _RebuildTensor:
+    """Stands for torch._utils._rebuild_tensor_v2; without attributes, so that a pickle cannot change it."""
+
+    __slots__ = ()
+
+    def __call__(self, storage, offset, shape, strides, *_ignored):
+        if not isinstance(storage, _Storage):
+            raise ValueError("a tensor without a storage")
+        return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+class _RebuildParameter:
+    """Stands for torch._utils._rebuild_parameter."""
+
+    __slots__ = ()
+
+    def __call__(self, data, *_ignored):
+        return data
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds containers, numbers, strings and tensor descriptions; every other name is refused before it is looked up."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("torch", "torch.storage") and name in _DTYPES:
+            return name
+        admitted = {
+            ("collections", "OrderedDict"): collections.OrderedDict,
+            ("torch", "Size"): tuple,
+            ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
+            ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+        }
+        if (module, name) in admitted:
+            return admitted[module, name]
+        raise ValueError(
+            f"its pickle names {module}.{name}, which is code and not a tensor, and is refused; save the state dict "
+            "alone, best as safetensors"
+        )
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, name, key, _, numel = pid
+        if kind != "storage" or name not in _DTYPES:
+            raise ValueError(f"a storage of kind {name!r}")
+        return _Storage(str(key), name, int(numel))
+
+
+def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, _Tensor]]:
+    """(dotted name, tensor) of a tree of dicts and lists, in its order."""
+    if isinstance(tree, _Tensor):
+        return [(prefix or "tensor", tree)]
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, (list, tuple)) else ()
+    return [leaf for name, child in pairs for leaf in _leaves(child, f"{prefix}.{name}" if prefix else str(name))]
+
+
+def _materialise(path: pathlib.Path, archive: zipfile.ZipFile, folder: str, tensor: _Tensor) -> np.ndarray:
+    """A read-only view of the tensor's bytes in the file, after checking that it stays inside its storage."""
+    dtype = np.dtype(_DTYPES[tensor.storage.dtype])
+    info = archive.getinfo(f"{folder}data/{tensor.storage.key}")
+    shape, strides = tensor.shape, tensor.strides
+    whole = len(shape) == len(strides) and all(int(size) == size >= 0 for size in (*shape, *strides, tensor.offset))
+    last = tensor.offset + sum((size - 1) * stride for size, stride in zip(shape, strides)) if whole else -1
+    if 0 in shape and whole:
+        return np.zeros(shape, dtype)
+    if not 0 <= last < info.file_size // dtype.itemsize:
+        raise ValueError(f"a tensor of shape {shape} reaches outside its storage {tensor.storage.key!r}")
+    if info.compress_type == zipfile.ZIP_STORED:
+        flat = np.memmap(path, dtype, "r", _data_start(path, info), info.file_size // dtype.itemsize)
+    else:
+        flat = np.frombuffer(archive.read(info), dtype)
+    view = np.lib.stride_tricks.as_strided(
+        flat[tensor.offset :], shape, [stride * dtype.itemsize for stride in strides], writeable=False
+    )
+    return np.asarray(view)
+
+
+def _data_start(path: pathlib.Path, info: zipfile.ZipInfo) -> int:
+    """Where a stored entry's bytes begin: behind its local header, whose name and extra field have their own lengths."""
+    with path.open("rb") as file:
+        file.seek(info.header_offset + 26)
+        name, extra = struct.unpack("<HH", file.read(4))
+    return info.header_offset + 30 + name + extra
+
+
+def _has(archive: zipfile.ZipFile, name: str) -> bool:
+    return name in archive.namelist()

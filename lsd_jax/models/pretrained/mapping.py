@@ -1,0 +1,200 @@
+"""From the state dicts of SEDD, RADD, MDLM, Duo and GPT-2 to our parameters: names, layouts and sizes.
+
+SEDD, RADD, MDLM and Duo are one transformer under the same names. PyTorch keeps a linear map as (out, in), flax as (in, out);
+GPT-2's are (in, out) already. Sizes are read off the tensors; only the number of heads needs a config.json or a buffer.
+"""
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from lsd_jax.models.ddit import DDiT, DDiTConfig, TimeEmbedding
+from lsd_jax.models.gpt2 import GPT2, GPT2Config
+
+FAMILIES = ("sedd", "radd", "mdlm", "duo", "gpt2")
+_HEAD_DIM = 64  # of every published model here, where nothing says otherwise
+_DDIT = {
+    "vocab_embed.embedding": "embed/embedding",
+    "sigma_map.mlp.0": "time/in",
+    "sigma_map.mlp.2": "time/out",
+    "output_layer.norm_final": "norm",
+    "output_layer.linear": "head",
+    "output_layer.adaLN_modulation": "modulation",
+    "blocks.{}.norm1": "block_{}/norm1",
+    "blocks.{}.norm2": "block_{}/norm2",
+    "blocks.{}.attn_qkv": "block_{}/qkv",
+    "blocks.{}.attn_out": "block_{}/attention_out",
+    "blocks.{}.mlp.0": "block_{}/mlp_in",
+    "blocks.{}.mlp.2": "block_{}/mlp_out",
+    "blocks.{}.adaLN_modulation": "block_{}/modulation",
+}
+_GPT2 = {
+    "wte.weight": "embed/embedding",
+    "wpe.weight": "position/embedding",
+    "ln_f": "norm",
+    "h.{}.ln_1": "block_{}/norm1",
+    "h.{}.ln_2": "block_{}/norm2",
+    "h.{}.attn.c_attn": "block_{}/qkv",
+    "h.{}.attn.c_proj": "block_{}/attention_out",
+    "h.{}.mlp.c_fc": "block_{}/mlp_in",
+    "h.{}.mlp.c_proj": "block_{}/mlp_out",
+}
+_BUFFERS = re.compile(r"rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight")
+
+
+def to_ours(family: str, tensors: dict[str, np.ndarray], card: dict[str, Any], masked: bool) -> tuple[Any, Any]:
+    """(sizes, float32 parameters) of a published network from its tensors and its config.json (or {}).
+
+    Args:
+        family: one of FAMILIES.
+        masked: whether the vocabulary's last entry is a mask; its logit, which no sampler reads, is dropped. Without one a
+            row of zeros fills our table.
+
+    Raises:
+        ValueError: another architecture, or tensors that are missing, unknown or misshapen; the message names them.
+    """
+    state = weights_of(tensors, "wte.weight" if family == "gpt2" else "vocab_embed.embedding", family)
+    if family == "gpt2":
+        sizes = _gpt2_sizes(state, card)
+        params = _renamed(state, _GPT2, GPT2(sizes), sizes.depth, transpose=False)
+        return sizes, params
+    if family != "radd" and "sigma_map.mlp.0.weight" not in state:
+        raise ValueError(
+            f"no tensor sigma_map.mlp.0.weight: without a time input it is no {family.upper()} network, but RADD's"
+        )
+    sizes = _ddit_sizes(state, card, masked)
+    state = _data_tokens_only(state, masked)
+    params = _renamed(state, _DDIT, DDiT(sizes), sizes.depth, transpose=True)
+    if family == "mdlm" and not card.get("time_conditioning", False):
+        return without_time(sizes, params)
+    return sizes, params
+
+
+def weights_of(tensors: dict[str, np.ndarray], anchor: str, family: str) -> dict[str, np.ndarray]:
+    """The network's own tensors, wrappers' prefixes off: the EMA's where a checkpoint holds one.
+
+    An EMA kept as a list has the parameters in the state dict's order, buffers left out (SEDD's training checkpoints).
+
+    Raises:
+        ValueError: no or several such networks, or a list that does not fit.
+    """
+    prefixes = [name.removesuffix(anchor) for name in tensors if name == anchor or name.endswith("." + anchor)]
+    if not prefixes:
+        shown = ", ".join(list(tensors)[:3])
+        raise ValueError(f"no tensor {anchor!r}, which every {family.upper()} checkpoint has; it holds {shown} ...")
+    if averaged := [prefix for prefix in prefixes if "ema" in prefix]:
+        prefixes = averaged
+    if len(prefixes) > 1:
+        raise ValueError(f"several networks, under {prefixes}: keep one of them")
+    prefix = prefixes[0]
+    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    if family == "gpt2":  # tied to the embedding, it lies beside the transformer
+        own.pop("lm_head.weight", None)
+    own = {name: value for name, value in own.items() if "shadow_params" not in name}
+    shadow = [value for name, value in tensors.items() if re.search(r"shadow_params\.\d+$", name)]
+    if not shadow:
+        return own
+    names = [name for name in own if not _BUFFERS.fullmatch(name)]
+    if [own[name].shape for name in names] != [value.shape for value in shadow]:
+        raise ValueError(f"its EMA holds {len(shadow)} tensors that do not fit the network's {len(names)}, one by one")
+    return own | dict(zip(names, shadow))
+
+
+def without_time(sizes: DDiTConfig, params: Any) -> tuple[DDiTConfig, Any]:
+    """A network that is always shown sigma = 0 (MDLM), as the equal one without a time input.
+
+    Its shifts, scales and gates are constants: shift and scale go into the norms, gates into the layers they multiply.
+    """
+    tree = jax.tree.map(np.asarray, params["params"])
+    sigma = TimeEmbedding(sizes.conditioning).apply({"params": tree.pop("time")}, jnp.zeros(1))[0]
+    condition = np.asarray(jax.nn.silu(sigma))
+
+    def constants(modulation: dict[str, np.ndarray], count: int) -> list[np.ndarray]:
+        return np.split(condition @ modulation["kernel"] + modulation["bias"], count)
+
+    def norm(old: dict[str, np.ndarray], shift: np.ndarray, scale: np.ndarray) -> dict[str, np.ndarray]:
+        return {"scale": old["scale"] * (1 + scale), "bias": shift}
+
+    for block in (tree[f"block_{index}"] for index in range(sizes.depth)):
+        shift1, scale1, gate1, shift2, scale2, gate2 = constants(block.pop("modulation"), 6)
+        block["norm1"], block["norm2"] = norm(block["norm1"], shift1, scale1), norm(block["norm2"], shift2, scale2)
+        block["attention_out"] = {"kernel": block["attention_out"]["kernel"] * gate1}
+        block["mlp_out"] = {name: value * gate2 for name, value in block["mlp_out"].items()}
+    tree["norm"] = norm(tree["norm"], *constants(tree.pop("modulation"), 2))
+    sizes = dataclasses.replace(sizes, time_conditioned=False, norm_bias=True)
+    return sizes, jax.tree.map(jnp.asarray, {"params": tree})
+
+
+def _gpt2_sizes(state: dict[str, np.ndarray], card: dict[str, Any]) -> GPT2Config:
+    vocab_size, dim = state["wte.weight"].shape
+    positions = len(state.get("wpe.weight", ()))
+    return GPT2Config(vocab_size, positions, dim, _depth(state, "h"), card.get("n_head") or _heads(dim, _HEAD_DIM))
+
+
+def _ddit_sizes(state: dict[str, np.ndarray], card: dict[str, Any], masked: bool) -> DDiTConfig:
+    rows, dim = state["vocab_embed.embedding"].shape
+    heads = card.get("model", card).get("n_heads")
+    if not heads:
+        heads = _heads(dim, 2 * len(state["rotary_emb.inv_freq"]) if "rotary_emb.inv_freq" in state else _HEAD_DIM)
+    time = state.get("sigma_map.mlp.0.weight")
+    return DDiTConfig(
+        vocab_size=rows - masked,
+        dim=dim,
+        depth=_depth(state, "blocks"),
+        heads=heads,
+        mlp_ratio=len(state["blocks.0.mlp.0.weight"]) // dim if "blocks.0.mlp.0.weight" in state else 4,
+        time_conditioned=time is not None,
+        norm_bias="output_layer.norm_final.bias" in state,
+        conditioning=128 if time is None else len(time),
+    )
+
+
+def _heads(dim: int, head_dim: int) -> int:
+    if dim % head_dim:
+        raise ValueError(
+            f"the number of heads of a network {dim} wide is unknown: put its config.json beside the weights"
+        )
+    return dim // head_dim
+
+
+def _depth(state: dict[str, np.ndarray], blocks: str) -> int:
+    return 1 + max((int(name.split(".")[1]) for name in state if name.startswith(blocks + ".")), default=-1)
+
+
+def _data_tokens_only(state: dict[str, np.ndarray], masked: bool) -> dict[str, np.ndarray]:
+    """Our layout of the vocabulary: outputs for data tokens alone, one more embedding."""
+    embedding, head = "vocab_embed.embedding", ("output_layer.linear.weight", "output_layer.linear.bias")
+    if masked:
+        return state | {name: state[name][:-1] for name in head if name in state}
+    zeros = np.zeros((1, state[embedding].shape[1]), np.float32)
+    return state | {embedding: np.concatenate([state[embedding], zeros])}
+
+
+def _renamed(state: dict[str, np.ndarray], table: dict[str, str], model: Any, depth: int, transpose: bool) -> Any:
+    """Our float32 parameters, every tensor of the network found and of the right shape, and none left over."""
+    inputs = (jnp.zeros((1, 1), jnp.int32), *([jnp.zeros(1)] if isinstance(model, DDiT) else []))
+    template = traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"], sep="/")
+    modules = {ours.format(i): theirs.format(i) for theirs, ours in table.items() for i in range(max(1, depth))}
+    flat, wrong, used = {}, [], set()
+    for name, leaf in template.items():
+        module, kind = name.rsplit("/", 1)
+        theirs = modules[name] if kind == "embedding" else f"{modules[module]}.{'bias' if kind == 'bias' else 'weight'}"
+        turned = transpose and kind == "kernel"
+        shape = leaf.shape[::-1] if turned else leaf.shape
+        found = state.get(theirs)
+        used.add(theirs)
+        if found is None or found.shape != shape:
+            wrong.append(f"{theirs} is {'missing' if found is None else found.shape} instead of {shape}")
+        else:
+            flat[name] = jnp.asarray(found.T if turned else found, jnp.float32)
+    wrong += [f"{name} is unknown" for name in state if name not in used and not _BUFFERS.fullmatch(name)]
+    if wrong:
+        raise ValueError(f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:4])}")
+    if broken := [name for name, value in flat.items() if not bool(jnp.isfinite(value).all())]:
+        raise ValueError(f"{len(broken)} tensors hold values that are not finite, {broken[0]} first")
+    return {"params": traverse_util.unflatten_dict(flat, sep="/")}

@@ -1,0 +1,88 @@
+"""Where checkpoints and tokenizers come from: what ships with the package, a local file or folder, or the Hugging Face hub."""
+
+import json
+import pathlib
+import re
+from typing import Any
+
+from lsd_jax.models import weights
+
+# In this order: safetensors first; SEDD's training runs keep theirs a folder down.
+WEIGHTS = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "checkpoints-meta/checkpoint.pth")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+
+
+def find(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
+    """The first of the files `names` that `source` holds, fetched from the hub into its cache if need be.
+
+    Args:
+        source: a name that ships with the package (no "/"), a file, a folder, or "owner/repository" with an optional
+            "@revision" of the hub.
+        field: the config's field, for messages.
+
+    Raises:
+        FileNotFoundError, ValueError: nothing there, no such repository, no access, no network; one line.
+    """
+    local = weights.resolve(source)
+    if local.is_file():
+        return local
+    if local.is_dir():
+        for name in names:
+            if (local / name).is_file():
+                return local / name
+        raise FileNotFoundError(f"{field}={source!r}: the folder holds none of {', '.join(names)}")
+    if source.startswith((".", "/", "~")) or source.endswith(_SUFFIXES) or not _REPOSITORY.fullmatch(source):
+        shipped = "" if "/" in source else " that ships with lsd_jax"
+        raise FileNotFoundError(
+            f"{field}={source!r}: no such file or folder{shipped}, nor an owner/repository of the hub"
+        )
+    return _from_hub(source, names, field)
+
+
+def card(path: pathlib.Path, source: str, field: str) -> dict[str, Any]:
+    """The config.json that belongs to weights found at `path`; {} where there is none.
+
+    Raises:
+        ValueError: it is not JSON.
+    """
+    try:
+        file = path.parent / "config.json"
+        if not file.is_file() and not weights.resolve(source).exists():
+            file = _from_hub(source, ("config.json",), field)
+        return json.loads(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{field}={source!r}: {file.name} is not JSON: {error}") from None
+
+
+def _from_hub(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
+    # Imported here: a run from local files needs none of it.
+    from huggingface_hub import errors, hf_hub_download
+
+    repository, _, revision = source.partition("@")
+    offline = False
+    for name in names:
+        try:
+            return pathlib.Path(hf_hub_download(repository, name, revision=revision or None))
+        except errors.GatedRepoError:
+            raise ValueError(
+                f"{field}={source!r}: access is granted on https://huggingface.co/{repository}; ask there, then `hf auth login`"
+            ) from None
+        except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
+            raise ValueError(
+                f"{field}={source!r}: the hub has no such repository or revision, or it is private (then `hf auth login`)"
+            ) from None
+        except errors.LocalEntryNotFoundError:  # not in the cache, and the hub cannot be asked
+            offline = True
+        except errors.EntryNotFoundError:
+            continue
+        except (OSError, errors.HfHubHTTPError) as error:
+            raise ValueError(f"{field}={source!r}: {name} could not be fetched: {str(error).splitlines()[0]}") from None
+    if offline:
+        raise FileNotFoundError(
+            f"{field}={source!r}: the hub cannot be reached and its cache holds none of {', '.join(names)}; connect, or run "
+            f"`hf download {repository}` elsewhere and name the folder"
+        )
+    raise FileNotFoundError(f"{field}={source!r}: the repository holds none of {', '.join(names)}")
