@@ -10,20 +10,23 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "text"  # text | countdown
-    config.data.path = ""  # text: a file of your own instead of the shipped corpus
+    config.data.name = "text"  # text | countdown | digits | cifar10
+    config.data.path = ""  # text: a file of your own instead of the shipped corpus; cifar10: a TFDS folder
     config.data.normalize = False  # text: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
     config.data.vocab_size = 27
+    config.data.shape = ()  # images: (channels, height, width)
     config.data.mix = 0.003  # countdown: share of the uniform law in every transition
 
     config.process = ml_collections.ConfigDict()
-    config.process.name = "absorbing"  # absorbing | uniform
+    config.process.name = "absorbing"  # absorbing | uniform | gaussian
+    config.process.rate_sigma = 6.0  # gaussian: how far one jump reaches, in values
+    config.process.q_sigma = 512.0  # gaussian: standard deviation of the prior
     config.process.noise = ml_collections.ConfigDict({"name": "loglinear"})
     config.process.noise.eps = 1e-3
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = "ddit"  # ddit | oracle (countdown only)
+    config.model.name = "ddit"  # ddit | unet (images) | oracle (countdown only)
     config.model.weights = ""  # a shipped file's name, or a path; empty: train into the run directory first
     config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | score (SEDD)
     config.model.dim = 192
@@ -31,6 +34,14 @@ def base_config() -> ml_collections.ConfigDict:
     config.model.heads = 4
     config.model.mlp_ratio = 4
     config.model.time_conditioned = False
+    config.model.dtype = "float32"  # of matrix products: float32 | bfloat16
+    config.model.unet = ml_collections.ConfigDict()  # models/unet.py
+    config.model.unet.ch = 128
+    config.model.unet.num_res_blocks = 2
+    config.model.unet.ch_mult = (1, 2, 2, 2)
+    config.model.unet.attention_scale = 1
+    config.model.unet.time_embed_dim = 128
+    config.model.unet.fix_logistic = False
 
     config.training = ml_collections.ConfigDict()
     config.training.loss = "denoising"  # denoising | score_entropy | autoregressive
@@ -91,6 +102,10 @@ def base_config() -> ml_collections.ConfigDict:
 
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.scorer = ""  # weights of the autoregressive scorer; empty: no gen-PPL
+    config.evaluation.features = ""  # images: the feature network of the Frechet distance, a shipped name or a file
+    config.evaluation.feature_statistics = (
+        ""  # its reference statistics (.npz: mu, sigma); empty: from the training split
+    )
     config.evaluation.num_samples = 128
     config.evaluation.batch_size = 64
     config.evaluation.held_out = 256  # test sequences for the bound; 0: no bound

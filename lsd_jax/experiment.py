@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from lsd_jax.data import loader
+from lsd_jax.data import images, loader
 from lsd_jax.data.countdown import transition_matrix
 from lsd_jax.distill.neighbours import MAX_VOCAB
 from lsd_jax.distill.objectives import check_objective
@@ -16,7 +16,10 @@ from lsd_jax.distill.student import init_student
 from lsd_jax.models import weights
 from lsd_jax.models.ddit import DDiT, DDiTConfig
 from lsd_jax.models.oracle import markov_log_posterior
+from lsd_jax.models.pretrained import tauldr
+from lsd_jax.models.pretrained.files import read_tensors
 from lsd_jax.models.score_fn import ScoreModel, network_score_model, oracle_score_model
+from lsd_jax.models.unet import UNet, UNetConfig
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import Process, make_process
 from lsd_jax.samplers import get_kernel
@@ -36,8 +39,10 @@ class Backbone:
 
 def process_of(config: ml_collections.ConfigDict) -> Process:
     """The noising process of a config."""
-    noise = config.process.noise.to_dict()
-    return make_process(config.process.name, config.data.vocab_size, make_noise(noise.pop("name"), **noise))
+    noise, settings = config.process.noise.to_dict(), {}
+    if config.process.name == "gaussian":
+        settings = {"rate_sigma": config.process.rate_sigma, "q_sigma": config.process.q_sigma}
+    return make_process(config.process.name, config.data.vocab_size, make_noise(noise.pop("name"), **noise), **settings)
 
 
 def coupling_of(config: ml_collections.ConfigDict) -> Coupling:
@@ -45,8 +50,11 @@ def coupling_of(config: ml_collections.ConfigDict) -> Coupling:
     return Coupling(**config.student.coupling)
 
 
-def network_of(config: ml_collections.ConfigDict) -> DDiTConfig:
+def network_of(config: ml_collections.ConfigDict) -> weights.Sizes:
     """The sizes of the network to train."""
+    if config.model.name == "unet":
+        unet = config.model.unet
+        return UNetConfig(config.data.vocab_size, config.data.shape, dtype=config.model.dtype, **unet)
     if config.model.dim % (2 * config.model.heads):
         raise ValueError(
             f"config.model.dim={config.model.dim} must be divisible by twice config.model.heads={config.model.heads}"
@@ -85,6 +93,8 @@ def backbone_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Bac
         identity = {"kind": "oracle", "id": f"countdown mix={config.data.mix:g}", "sha256": ""}
         return Backbone(oracle_score_model(process, markov_log_posterior(process, *chain_of(config))), identity)
     path = weights_path(config, workdir)
+    if config.model.name == "unet":
+        return image_backbone(config, process, path)
     sizes, params, _ = weights.load(path)
     if sizes.vocab_size != process.vocab_size:
         raise ValueError(
@@ -92,6 +102,49 @@ def backbone_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Bac
         )
     identity = {"kind": "ddit", "id": path.name, "sha256": weights.sha256(path)}
     return Backbone(network_score_model(process, DDiT(sizes), params, config.model.parameterization), identity)
+
+
+def image_backbone(config: ml_collections.ConfigDict, process: Process, path: pathlib.Path) -> Backbone:
+    """A U-Net from a file that training wrote, or from tauLDR's own checkpoint."""
+    shape, values = tuple(config.data.shape), process.vocab_size
+    if path.suffix in (".pt", ".pth", ".bin"):
+        try:
+            sizes, params = tauldr.unet(read_tensors(path), values, shape)
+        except ValueError as error:
+            raise ValueError(f"config.model.weights={str(path)!r} cannot be read as tauLDR's U-Net: {error}") from None
+        sizes = dataclasses.replace(sizes, fix_logistic=config.model.unet.fix_logistic)
+    else:
+        sizes, params, _ = weights.load(path)
+    kind = weights.kind_of(sizes)
+    if kind != "unet" or sizes.shape != shape or sizes.vocab_size != values:
+        found = (
+            f"a U-Net for {sizes.shape} images of {sizes.vocab_size} values" if kind == "unet" else f"a {kind} network"
+        )
+        raise ValueError(f"weights {str(path)!r} are {found}; the config has a U-Net for {shape} of {values}")
+    sizes = dataclasses.replace(sizes, dtype=config.model.dtype)
+    identity = {"kind": "unet", "id": path.name, "sha256": weights.sha256(path)}
+    return Backbone(network_score_model(process, UNet(sizes), params, "posterior"), identity)
+
+
+def check_images(config: ml_collections.ConfigDict) -> None:
+    """Raises ValueError where shape, length, values and network do not belong together."""
+    shape, name = tuple(config.data.shape), config.data.name
+    if name not in images.SHAPES:
+        if config.model.name == "unet":
+            raise ValueError(
+                f"config.model.name='unet' needs images, config.data.name is {name!r}: {sorted(images.SHAPES)}"
+            )
+        return
+    if shape != images.SHAPES[name] or config.data.vocab_size != images.VALUES[name]:
+        raise ValueError(
+            f"config.data.shape={shape}, vocab_size={config.data.vocab_size}: {name} has {images.SHAPES[name]} and "
+            f"{images.VALUES[name]} values"
+        )
+    if config.data.sequence_length != np.prod(shape):
+        raise ValueError(
+            f"config.data.sequence_length={config.data.sequence_length}: an image of config.data.shape={shape} has "
+            f"{np.prod(shape)}"
+        )
 
 
 def check_plan(settings: ml_collections.ConfigDict, process_name: str) -> None:
@@ -136,8 +189,9 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
         raise ValueError(f"config.data.name={config.data.name!r}: choose one of {loader.DATASETS}")
     if config.data.name == "text" and config.data.vocab_size != 27:
         raise ValueError(f"config.data.vocab_size={config.data.vocab_size}: text has 27 symbols")
-    if config.model.name not in ("ddit", "oracle"):
-        raise ValueError(f"config.model.name={config.model.name!r}: choose 'ddit' or 'oracle'")
+    if config.model.name not in ("ddit", "oracle", "unet"):
+        raise ValueError(f"config.model.name={config.model.name!r}: choose 'ddit', 'unet' or 'oracle'")
+    check_images(config)
     if config.training.loss == "autoregressive" and stage != "train":
         raise ValueError("config.training.loss='autoregressive' trains a scorer: it goes with --stage=train only")
     network_of(config)
@@ -160,7 +214,7 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
                 raise ValueError(
                     f"config.student.steps={steps} is more than config.teacher.steps={config.teacher.steps}"
                 )
-    if config.model.name == "ddit" and (config.model.weights or stage not in ("all", "train")):
+    if config.model.name != "oracle" and (config.model.weights or stage not in ("all", "train")):
         backbone_of(config, workdir)
     if config.evaluation.scorer and stage in ("all", "evaluate"):
         weights.load(weights.resolve(config.evaluation.scorer))

@@ -14,12 +14,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
+from lsd_jax.data import images
 from lsd_jax.data.countdown import Countdown
 from lsd_jax.data.text import Text
 
 tfds.disable_progress_bar()
 
-DATASETS = ("text", "countdown")
+DATASETS = ("text", "countdown", *images.SHAPES)
 
 
 def cache_dir() -> pathlib.Path:
@@ -39,6 +40,10 @@ def make_builder(data: ml_collections.ConfigDict):
     elif data.name == "countdown":
         sizes = {"vocab_size": data.vocab_size, "length": data.sequence_length, "mix": data.mix}
         make = functools.partial(Countdown, **sizes, data_dir=folder)
+    elif data.name == "digits":
+        make = functools.partial(images.Digits, data_dir=folder)
+    elif data.name == "cifar10":
+        make = functools.partial(images.Cifar10, data.path or folder)
     else:
         raise ValueError(f"config.data.name={data.name!r}: choose one of {DATASETS}")
     try:

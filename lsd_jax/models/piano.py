@@ -41,6 +41,8 @@ class PianoTransformer(nn.Module):
 
     config: PianoConfig
 
+    reads = "time"  # not sigma_bar
+
     @nn.compact
     def __call__(self, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         config = self.config

@@ -66,7 +66,7 @@ def network_score_fn(process: Process, model: DDiT, params, parameterization: st
     if parameterization == "posterior":
         return posterior_score_fn(
             process,
-            lambda x, t: jax.nn.log_softmax(model.apply(params, x, process.noise.sigma_bar(t))),
+            lambda x, t: jax.nn.log_softmax(model.apply(params, x, told_time(model, process, t))),
         )
     if parameterization == "score":
 
@@ -76,6 +76,11 @@ def network_score_fn(process: Process, model: DDiT, params, parameterization: st
 
         return log_score_fn
     raise ValueError(f"config.model.parameterization={parameterization!r}: choose 'posterior' or 'score'")
+
+
+def told_time(model: Any, process: Process, t: jax.Array) -> jax.Array:
+    """What a network is told of the time t: t itself (tauLDR's, `reads = "time"`), or sigma_bar(t)."""
+    return t if getattr(model, "reads", "sigma_bar") == "time" else process.noise.sigma_bar(t)
 
 
 def sedd_log_score(process: Process, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:

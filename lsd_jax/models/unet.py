@@ -60,6 +60,8 @@ class UNet(nn.Module):
 
     config: UNetConfig
 
+    reads = "time"  # not sigma_bar
+
     @nn.compact
     def __call__(self, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         config = self.config
