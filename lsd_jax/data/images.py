@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}  # channels, height, width
 VALUES = {"digits": 17, "cifar10": 256}
-_DIGITS = {"train": slice(0, 1297), "validation": slice(1297, 1497), "test": slice(1497, 1797)}
+DIGITS = {"train": slice(0, 1297), "validation": slice(1297, 1497), "test": slice(1497, 1797)}
 _CIFAR10 = {"train": "train[:49000]", "validation": "train[49000:]", "test": "test"}
 
 
@@ -24,12 +24,12 @@ def read_digits() -> tuple[np.ndarray, np.ndarray]:
     """(tokens (1797, 64) in 0 .. 16, labels (1797,)), uint8, in the fixed shuffled order that the splits cut.
 
     Raises:
-        ImportError: scikit-learn is not installed.
+        ValueError: scikit-learn is not installed.
     """
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise ImportError("config.data.name='digits' needs scikit-learn: pip install -r requirements.txt") from None
+        raise ValueError("config.data.name='digits' needs scikit-learn: pip install -r requirements.txt") from None
     pixels, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(pixels))
     return pixels[order].astype(np.uint8), labels[order].astype(np.uint8)
@@ -52,7 +52,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         del dl_manager
         tokens, _ = read_digits()
-        return {split: self._generate_examples(tokens[part]) for split, part in _DIGITS.items()}
+        return {split: self._generate_examples(tokens[part]) for split, part in DIGITS.items()}
 
     def _generate_examples(self, rows):
         for index, tokens in enumerate(rows):
