@@ -10,27 +10,27 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "text"  # text | countdown | bigram | toy | tokens (of a published model; no data set needed)
-    config.data.path = (
-        ""  # text, bigram: a file of your own instead of the shipped corpus; tokens: text or .npy, or none
-    )
-    config.data.tokenizer = (
-        ""  # tokens: a shipped name, file, folder or hub repository; empty: samples print as numbers
-    )
+    # text | countdown | bigram | toy | digits | cifar10 | tokens (of a published model; no data set needed)
+    config.data.name = "text"
+    # text, bigram: a file of your own instead of the shipped corpus; cifar10: a TFDS folder; tokens: text or .npy, or none
+    config.data.path = ""
+    config.data.tokenizer = ""  # tokens: shipped name, file, folder or hub repository; empty: samples print as numbers
     config.data.normalize = False  # text, bigram: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
     config.data.vocab_size = 27
+    config.data.shape = ()  # images: (channels, height, width)
     config.data.mix = 0.003  # countdown, bigram, toy: share of the uniform law in every transition
 
     config.process = ml_collections.ConfigDict()
-    config.process.name = "absorbing"  # absorbing | uniform
+    config.process.name = "absorbing"  # absorbing | uniform | gaussian
+    config.process.rate_sigma = 6.0  # gaussian: how far one jump reaches, in values
+    config.process.q_sigma = 512.0  # gaussian: standard deviation of the prior
     config.process.noise = ml_collections.ConfigDict({"name": "loglinear"})
     config.process.noise.eps = 1e-3
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = (
-        "ddit"  # ddit | oracle (countdown, bigram, toy) | sedd | radd | mdlm | duo (published checkpoints)
-    )
+    # ddit | unet (images) | oracle (countdown, bigram, toy) | sedd | radd | mdlm | duo (published checkpoints)
+    config.model.name = "ddit"
     config.model.weights = ""  # a shipped name, a path, or owner/repository of the hub; empty: train here first
     config.model.dtype = "float32"  # float32 | bfloat16: of matrix products; logits and probabilities stay float32
     config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | mean (Duo) | score (SEDD); published: known
@@ -39,6 +39,14 @@ def base_config() -> ml_collections.ConfigDict:
     config.model.heads = 4
     config.model.mlp_ratio = 4
     config.model.time_conditioned = False
+    config.model.dtype = "float32"  # of matrix products: float32 | bfloat16
+    config.model.unet = ml_collections.ConfigDict()  # models/unet.py
+    config.model.unet.ch = 128
+    config.model.unet.num_res_blocks = 2
+    config.model.unet.ch_mult = (1, 2, 2, 2)
+    config.model.unet.attention_scale = 1
+    config.model.unet.time_embed_dim = 128
+    config.model.unet.fix_logistic = False
 
     config.training = ml_collections.ConfigDict()
     config.training.loss = "denoising"  # denoising | score_entropy | autoregressive
@@ -100,6 +108,10 @@ def base_config() -> ml_collections.ConfigDict:
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.scorer = ""  # weights of the autoregressive scorer; empty: no gen-PPL
     config.evaluation.protocol = ""  # empty: our own scorer | jys, mdlm: GPT-2, by these papers' conventions
+    config.evaluation.features = ""  # images: the feature network of the Frechet distance, a shipped name or a file
+    config.evaluation.feature_statistics = (
+        ""  # its reference statistics (.npz: mu, sigma); empty: from the training split
+    )
     config.evaluation.num_samples = 128
     config.evaluation.batch_size = 64
     config.evaluation.held_out = 256  # test sequences for the bound; 0: no bound

@@ -59,7 +59,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
         print(verify(config, workdir))
         return
     claim(config, workdir)
-    if stage == "train" or (stage == "all" and config.model.name == "ddit" and not config.model.weights):
+    if stage == "train" or (stage == "all" and config.model.name != "oracle" and not config.model.weights):
         train(config, workdir, provenance)
     if stage in ("all", "distill"):
         distill(config, workdir, provenance)

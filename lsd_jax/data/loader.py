@@ -14,13 +14,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
+from lsd_jax.data import images
 from lsd_jax.data.chain import CHAINS, Chain, chain_of
 from lsd_jax.data.text import Text
 from lsd_jax.data.tokens import split_tokens
 
 tfds.disable_progress_bar()
 
-DATASETS = ("text", *CHAINS, "tokens")
+DATASETS = ("text", *CHAINS, *images.SHAPES, "tokens")
 
 
 def cache_dir() -> pathlib.Path:
@@ -40,6 +41,10 @@ def make_builder(data: ml_collections.ConfigDict):
     elif data.name in CHAINS:
         law = {"name": data.name, "chain": chain_of(data), "length": data.sequence_length}
         make = functools.partial(Chain, **law, data_dir=folder)
+    elif data.name == "digits":
+        make = functools.partial(images.Digits, data_dir=folder)
+    elif data.name == "cifar10":
+        make = functools.partial(images.Cifar10, data.path or folder)
     else:
         raise ValueError(f"config.data.name={data.name!r}: choose one of {DATASETS}")
     try:

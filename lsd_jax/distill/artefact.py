@@ -69,7 +69,9 @@ def _tables(log_neighbour: np.ndarray) -> list[dict[str, Any]]:
 def describe(process: Process) -> dict[str, Any]:
     """The fields that name a process."""
     noise = {"name": type(process.noise).__name__.lower(), **dataclasses.asdict(process.noise)}
-    return {"process": process.name, "noise": noise, "vocab_size": process.vocab_size}
+    settings = dataclasses.asdict(process)
+    del settings["noise"]
+    return {"process": process.name, "noise": noise, **settings}
 
 
 def write(path: pathlib.Path, record: dict[str, Any]) -> None:

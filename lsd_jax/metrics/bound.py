@@ -5,7 +5,9 @@ import jax.numpy as jnp
 
 from lsd_jax.models.score_fn import LogScoreFn
 from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.score import Process
+from lsd_jax.samplers.ancestral import ANCESTRAL
 from lsd_jax.samplers.bridge import bridge_state, bridge_transition, transition_kl
 from lsd_jax.samplers.coupling import Coupling, path_noise
 from lsd_jax.samplers.kernel import Kernel, Knobs, denoise
@@ -31,11 +33,11 @@ def m_step_nll(
     that forced path as the variational law the probabilities of jumping cancel, whatever the score, the coefficients and
     the coupling: the mean is at or above -log p(x0) of the few-step sampler, and nothing can lower it below the truth.
 
-    The uniform process has the same bound in D3PM's form: at every step the divergence of the bridge's step from the
+    The uniform and the Gaussian process have the same bound in D3PM's form: at every step the divergence of the bridge's step from the
     sampler's, summed over outcomes, at a fresh bridge state. It is that of independent draws.
 
     Raises:
-        ValueError: a uniform process whose draws are not independent.
+        ValueError: such a process whose draws are not independent.
     """
     check_kernel(kernel, process)
     if not isinstance(process, Absorbing):
@@ -77,7 +79,7 @@ def _bridge_nll(key_B, process, kernel, log_score_fn, schedule, x0_BL):
         return nll_B + transition_kl(bridge_transition(process, x_BL, x0_BL, t, u), own).sum(-1), None
 
     steps = jax.tree.map(lambda leaf: leaf[:last], schedule.knobs)
-    nll_B = jnp.full(x0_BL.shape[0], x0_BL.shape[1] * _prior_kl(process))
+    nll_B = _prior_kl(process, x0_BL)
     nll_B, _ = jax.lax.scan(body, nll_B, (jnp.arange(last), grid[:last], grid[1:-1], steps))
     last_knobs = jax.tree.map(lambda leaf: leaf[last], schedule.knobs)
     x_BL, t = state(last, grid[last]), grid[last]
@@ -85,10 +87,16 @@ def _bridge_nll(key_B, process, kernel, log_score_fn, schedule, x0_BL):
     return nll_B + transition_kl(bridge_transition(process, x_BL, x0_BL, t, jnp.zeros(())), own).sum(-1)
 
 
-def _prior_kl(process) -> jax.Array:
-    """KL in nats of a position at time 1 from the uniform prior."""
+def _prior_kl(process, x0_BL) -> jax.Array:
+    """KL (B,) in nats of the noised sequences at time 1 from the prior."""
+    if isinstance(process, DiscretizedGaussian):
+        law_SS = process.marginal(jnp.arange(process.vocab_size), jnp.ones(()))
+        log_prior_S = process.prior_log_prob(jnp.arange(process.vocab_size)[:, None])
+        kl_S = (law_SS * (jnp.log(law_SS) - log_prior_S[None])).sum(-1)
+        return kl_S[x0_BL].sum(-1)
     law_S = process.marginal(jnp.zeros((), jnp.int32), jnp.ones(()))
-    return (law_S * jnp.log(law_S * process.vocab_size)).sum()
+    kl = (law_S * jnp.log(law_S * process.vocab_size)).sum()
+    return jnp.full(x0_BL.shape[0], x0_BL.shape[1] * kl)
 
 
 def many_step_nll(
@@ -100,7 +108,7 @@ def many_step_nll(
 ) -> jax.Array:
     """The limit of infinitely many iid steps (B,), nats a sequence, from `draws` stratified times.
 
-    Absorbing: MDLM's continuous-time bound. Uniform: the bound of 4,096 analytic steps, of which `draws` are looked at.
+    Absorbing: MDLM's continuous-time bound. Elsewhere: the bound of 4,096 analytic steps, of which `draws` are looked at.
     """
     if not isinstance(process, Absorbing):
         return _many_bridge_nll(key_B, process, log_score_fn, x0_BL, draws)
@@ -124,6 +132,8 @@ def many_step_nll(
 
 
 def _many_bridge_nll(key_B, process, log_score_fn, x0_BL, draws):
+    kernel = ANCESTRAL if isinstance(process, DiscretizedGaussian) else TWEEDIE
+
     def draw(total_B, index):
         key_time_B, key_state_B = jnp.moveaxis(
             jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, index)))(key_B), 1, 0
@@ -133,10 +143,10 @@ def _many_bridge_nll(key_B, process, log_score_fn, x0_BL, draws):
         def one(key, x0_L, step):
             t, u, x0_1L = 1 - step / _FINE, jnp.maximum(1 - (step + 1) / _FINE, 0.0), x0_L[None]
             x_1L = bridge_state(key[None], process, _IID, x0_1L, t)
-            own = TWEEDIE.step(process, log_score_fn, x_1L, t, u, Knobs(jnp.zeros(()), jnp.zeros(())))
+            own = kernel.step(process, log_score_fn, x_1L, t, u, Knobs(jnp.zeros(()), jnp.zeros(())))
             return transition_kl(bridge_transition(process, x_1L, x0_1L, t, u), own).sum()
 
         return total_B + jax.vmap(one)(key_state_B, x0_BL, step_B) * _FINE / draws, None
 
-    start = jnp.full(x0_BL.shape[0], x0_BL.shape[1] * _prior_kl(process))
+    start = _prior_kl(process, x0_BL)
     return jax.lax.scan(draw, start, jnp.arange(draws))[0]

@@ -1,7 +1,7 @@
 """Exact denoisers: p(x_0 = v at i | x_t) without a network, so that a sampler's error is all its own.
 
 `markov_log_posterior` serves any first-order Markov chain by forward-backward; `enumerated_log_posterior` any law on a
-tiny state space. Both serve both processes through the likelihood q(x_t | x_0).
+tiny state space. Both serve every process through the likelihood q(x_t | x_0).
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.score import Process, is_soft, keep_and_move
 
 LogPosteriorFn = Callable[[jax.Array, jax.Array], jax.Array]
@@ -31,6 +32,8 @@ def log_likelihood(process: Process, x_BL: jax.Array, t: jax.Array) -> jax.Array
     if isinstance(process, Absorbing):
         match = jax.nn.one_hot(x_BL, S) > 0
         return jnp.where((x_BL == process.mask)[..., None] | match, 0.0, -jnp.inf)
+    if isinstance(process, DiscretizedGaussian):
+        return process.log_transition(process.noise.sigma_bar(t)).T[x_BL]
     move = -jnp.expm1(-process.noise.sigma_bar(t)) / S
     return jnp.where(jax.nn.one_hot(x_BL, S) > 0, jnp.log1p(-(S - 1) * move), jnp.log(move))
 
@@ -40,6 +43,8 @@ def _soft_likelihood(process, x_BLV, t):
         # A mask says nothing at any factor. At this one it weighs what the average token does, so that a gradient from
         # mask to token has about the size of the change: at one, those toward a rare token are many times too large.
         return x_BLV[..., : process.vocab_size] + x_BLV[..., process.mask :] / process.vocab_size
+    if isinstance(process, DiscretizedGaussian):
+        return jnp.matmul(x_BLV, process.transition(process.noise.sigma_bar(t)).T, precision="highest")
     stay, move = keep_and_move(process, process.noise.sigma_bar(t))
     return move + (stay - move) * x_BLV
 

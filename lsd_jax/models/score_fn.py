@@ -68,14 +68,18 @@ def network_score_fn(process: Process, model: DDiT, params, parameterization: st
         raise ValueError(f"config.model.parameterization={parameterization!r}: choose one of {PARAMETERIZATIONS}")
 
     def log_score_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
-        sigma_bar = process.noise.sigma_bar(t)
-        logits_BLS = model.apply(params, x_BL, sigma_bar)
+        logits_BLS = model.apply(params, x_BL, told_time(model, process, t))
         if parameterization == "score":
-            return sedd_log_score(process, logits_BLS, x_BL, sigma_bar)
+            return sedd_log_score(process, logits_BLS, x_BL, process.noise.sigma_bar(t))
         convert = log_posterior_to_log_score if parameterization == "posterior" else log_mean_to_log_score
         return convert(process, jax.nn.log_softmax(logits_BLS), x_BL, t)
 
     return log_score_fn
+
+
+def told_time(model: Any, process: Process, t: jax.Array) -> jax.Array:
+    """What a network is told of the time t: t itself (tauLDR's, `reads = "time"`), or sigma_bar(t)."""
+    return t if getattr(model, "reads", "sigma_bar") == "time" else process.noise.sigma_bar(t)
 
 
 def sedd_log_score(process: Process, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:

@@ -1,6 +1,7 @@
 """Network parameters as safetensors: names joined by '/', sizes and provenance as metadata, halves on disk."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -14,19 +15,39 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lsd_jax.models.ddit import DDiT, DDiTConfig
+from lsd_jax.models.unet import UNet, UNetConfig
 
 SHIPPED = pathlib.Path(__file__).parent / "weights"
+_KINDS = {"ddit": (DDiTConfig, DDiT), "unet": (UNetConfig, UNet)}
+Sizes = DDiTConfig | UNetConfig
 
 
-def save(path: pathlib.Path, params: Any, config: DDiTConfig, card: dict[str, Any]) -> None:
+def kind_of(sizes: Sizes) -> str:
+    """A network's kind, as in config.model.name."""
+    return next(kind for kind, (config, _) in _KINDS.items() if isinstance(sizes, config))
+
+
+def network(sizes: Sizes) -> Any:
+    """The flax module of given sizes."""
+    return _KINDS[kind_of(sizes)][1](sizes)
+
+
+def initial(sizes: Sizes, key: jax.Array) -> Any:
+    """Its parameters before training."""
+    length = int(np.prod(sizes.shape)) if isinstance(sizes, UNetConfig) else 8
+    return network(sizes).init(key, jnp.zeros((1, length), jnp.int32), jnp.zeros(1))
+
+
+def save(path: pathlib.Path, params: Any, config: Sizes, card: dict[str, Any]) -> None:
     """Writes float16 parameters with the network's sizes and a card (data, training, bound)."""
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
     tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path, {"config": json.dumps(dataclasses.asdict(config)), "card": json.dumps(card)})
+    metadata = {"kind": kind_of(config), "config": json.dumps(dataclasses.asdict(config)), "card": json.dumps(card)}
+    save_file(tensors, path, metadata)
 
 
-def load(path: pathlib.Path) -> tuple[DDiTConfig, Any, dict[str, Any]]:
+def load(path: pathlib.Path) -> tuple[Sizes, Any, dict[str, Any]]:
     """(sizes, float32 parameters, card) of a file that `save` wrote.
 
     Raises:
@@ -39,11 +60,11 @@ def load(path: pathlib.Path) -> tuple[DDiTConfig, Any, dict[str, Any]]:
         with safe_open(path, "np") as file:
             metadata = file.metadata() or {}
             flat = {name: jnp.asarray(file.get_tensor(name), jnp.float32) for name in file.keys()}  # noqa: SIM118
-        config = DDiTConfig(**json.loads(metadata["config"]))
+        config = _KINDS[metadata.get("kind", "ddit")][0](**json.loads(metadata["config"]))
         card = json.loads(metadata["card"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"weights {str(path)!r} are not a whole lsd_jax safetensors file: {error}") from None
-    template = jax.eval_shape(DDiT(config).init, jax.random.key(0), jnp.zeros((1, 8), jnp.int32), jnp.zeros(1))
+    template = jax.eval_shape(functools.partial(initial, config), jax.random.key(0))
     wanted = {name: leaf.shape for name, leaf in traverse_util.flatten_dict(template, sep="/").items()}
     found = {name: value.shape for name, value in flat.items()}
     wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))

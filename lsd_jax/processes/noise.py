@@ -7,6 +7,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +66,50 @@ class Cosine:
         return jnp.arcsin(-jnp.expm1(-sigma_bar) / (1 - self.eps)) / (0.5 * jnp.pi)
 
 
-Noise = LogLinear | Geometric | Cosine
-NOISES = {"loglinear": LogLinear, "geometric": Geometric, "cosine": Cosine}
+@dataclasses.dataclass(frozen=True)
+class Exponential:
+    """sigma_bar(t) = time_base (time_exponential^t - 1): tauLDR's scalar (Campbell et al. 2022), its CIFAR-10 values."""
+
+    time_base: float = 3.0
+    time_exponential: float = 100.0
+
+    def sigma(self, t: jax.Array) -> jax.Array:
+        growth = np.log(self.time_exponential)
+        return self.time_base * growth * jnp.exp(growth * t)
+
+    def sigma_bar(self, t: jax.Array) -> jax.Array:
+        return self.time_base * jnp.expm1(np.log(self.time_exponential) * t)
+
+    def inverse(self, sigma_bar: jax.Array) -> jax.Array:
+        """The time at which the integral equals `sigma_bar`."""
+        return jnp.log1p(sigma_bar / self.time_base) / np.log(self.time_exponential)
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """sigma(t) = rate: tauLDR's piano process, where rate = rate_const S (Campbell et al. 2022)."""
+
+    rate: float = 3.87
+
+    def sigma(self, t: jax.Array) -> jax.Array:
+        return jnp.full_like(t, self.rate)
+
+    def sigma_bar(self, t: jax.Array) -> jax.Array:
+        return self.rate * t
+
+    def inverse(self, sigma_bar: jax.Array) -> jax.Array:
+        """The time at which the integral equals `sigma_bar`."""
+        return sigma_bar / self.rate
+
+
+Noise = LogLinear | Geometric | Cosine | Exponential | Constant
+NOISES = {
+    "loglinear": LogLinear,
+    "geometric": Geometric,
+    "cosine": Cosine,
+    "exponential": Exponential,
+    "constant": Constant,
+}
 
 
 def make_noise(name: str, **settings: float) -> Noise:

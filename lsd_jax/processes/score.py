@@ -2,27 +2,41 @@
 
 The concrete score s(x, t)[i, v] = p_t(x with x_i := v) / p_t(x) is kept as its logarithm over the S data tokens,
 (B, L, S). Absorbing: it is meaningful at masked positions. Uniform: the entry of the current token is log 1 = 0.
+
+Gaussian: what is passed around as `log_score` is log p(x_0 = v | x_t) instead. The posterior gives the score, a smooth
+average of it, but no floating-point inverse gives it back, and steps of any size need it. `log_concrete_score` and
+`reverse_rate` read every process's form.
 """
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
 from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.uniform import Uniform
 
-Process = Absorbing | Uniform
+Process = Absorbing | Uniform | DiscretizedGaussian
+
+# tauLDR's eps_ratio: added to q(x_t | x_0) before a posterior is divided by it. A network never quite rules out what the
+# noise could not have done, and in the exact quotient that would outweigh all that it could.
+EPS_RATIO = 1e-9
 
 
-def make_process(name: str, vocab_size: int, noise) -> Process:
-    """A process by name.
+def make_process(name: str, vocab_size: int, noise, **settings: float) -> Process:
+    """A process by name; `settings` are the Gaussian process's rate_sigma and q_sigma.
 
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name or setting.
     """
-    processes = {"absorbing": Absorbing, "uniform": Uniform}
+    processes = {"absorbing": Absorbing, "gaussian": DiscretizedGaussian, "uniform": Uniform}
     if name not in processes:
         raise ValueError(f"config.process.name={name!r}: choose one of {sorted(processes)}")
-    return processes[name](vocab_size, noise)
+    fields = {field.name for field in dataclasses.fields(processes[name])} - {"vocab_size", "noise"}
+    if unknown := set(settings) - fields:
+        raise ValueError(f"process {name!r} has no setting {sorted(unknown)}; it has {sorted(fields)}")
+    return processes[name](vocab_size, noise, **settings)
 
 
 def is_soft(x: jax.Array) -> bool:
@@ -41,8 +55,10 @@ def log_posterior_to_log_score(
     """log s from log p(x_0 = v | x_t), t scalar (SEDD, Lou et al. 2024, eq. 3 and section 3.3); x_BL may be soft.
 
     Absorbing: exp(-sigma_bar) / (1 - exp(-sigma_bar)) p(v) at masked positions.
-    Uniform: the ratio of sum_y p(y) q_t(v | y) / q_t(x | y) to its value at v = x.
+    Uniform: the ratio of sum_y p(y) q_t(v | y) / q_t(x | y) to its value at v = x. Gaussian: the posterior as it is.
     """
+    if isinstance(process, DiscretizedGaussian):
+        return log_posterior_BLS
     sigma_bar = process.noise.sigma_bar(t)
     if isinstance(process, Absorbing):
         return log_posterior_BLS - jnp.log(jnp.expm1(sigma_bar))
@@ -69,9 +85,9 @@ def log_mean_to_log_score(process: Process, log_mean_BLS: jax.Array, x_BL: jax.A
 def log_score_to_log_posterior(process: Process, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
     """log p(x_0 = v | x_t) from log s, t scalar, normalised; what a score cannot be (negative mass) is clamped at 0.
 
-    Absorbing: at masked positions; elsewhere the normalised score, which nobody reads.
+    Absorbing: at masked positions; elsewhere the normalised score, which nobody reads. Gaussian: it is the posterior.
     """
-    if isinstance(process, Absorbing):
+    if isinstance(process, Absorbing | DiscretizedGaussian):
         return jax.nn.log_softmax(log_score_BLS)
     return jnp.log(_normalize(uniform_step_probs(process, log_score_BLS, x_BL, process.noise.sigma_bar(t))))
 
@@ -99,8 +115,23 @@ def legible(process: Process, x: jax.Array, log_score_BLS: jax.Array) -> jax.Arr
     return jnp.where((x == process.mask)[..., None], log_score_BLS, 0.0)
 
 
+def log_concrete_score(process: Process, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+    """log s from what is passed around as `log_score`, t scalar: the same array, but for the Gaussian process.
+
+    There s(v) = sum_y p(y) q_t(v | y) / (q_t(x | y) + EPS_RATIO) (Campbell et al. 2022, proposition 3), and log 1 = 0 at v = x.
+    """
+    if not isinstance(process, DiscretizedGaussian):
+        return log_score_BLS
+    transition = process.transition(process.noise.sigma_bar(t))
+    weight_BLS = jnp.exp(log_score_BLS) / (transition.T[x_BL] + EPS_RATIO)
+    score_BLS = jnp.matmul(weight_BLS, transition, precision="highest")
+    log_score_BLS = jnp.log(jnp.maximum(score_BLS, jnp.finfo(score_BLS.dtype).tiny))
+    return jnp.where(jax.nn.one_hot(x_BL, process.vocab_size) > 0, 0.0, log_score_BLS)
+
+
 def reverse_rate(process: Process, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
     """R(x -> v at i) = sigma(t) Q(v, x_i) s(x, t)[i, v] over the data tokens, (B, L, S), t scalar."""
+    log_score_BLS = log_concrete_score(process, log_score_BLS, x_BL, t)
     return process.noise.sigma(t) * process.reverse_base_rate(x_BL) * jnp.exp(log_score_BLS)
 
 

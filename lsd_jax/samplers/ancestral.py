@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from lsd_jax.models.score_fn import LogScoreFn
 from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process, keep_and_move, log_score_to_log_posterior
+from lsd_jax.processes.gaussian import DiscretizedGaussian
+from lsd_jax.processes.score import EPS_RATIO, Process, keep_and_move, log_score_to_log_posterior
 from lsd_jax.samplers.kernel import Kernel, Knobs, jump_form
 from lsd_jax.samplers.transition import Transition
 
@@ -15,7 +16,8 @@ def ancestral(
 ) -> Transition:
     """One posterior step from t to u (D3PM, Austin et al. 2021, eq. 4; MDLM, Sahoo et al. 2024, eq. 6).
 
-    Absorbing: mass (m(t) - m(u)) / m(t) p(v), scaled by LSD's coefficient.
+    Absorbing: mass (m(t) - m(u)) / m(t) p(v), scaled by LSD's coefficient. Gaussian: the coefficient scales the posterior, and
+    so the mass of every jump; as "log_score" it sharpens the posterior.
     """
     log_score_BLS = knobs.scale(log_score_fn(x_BL, t))
     if isinstance(process, Absorbing):
@@ -23,6 +25,8 @@ def ancestral(
         scale = 1.0 if knobs.coefficient == "log_score" else jnp.exp(knobs.log_coefficient)
         log_jump = jnp.log(scale * (m_t - m_u) / m_t)
         return jump_form(process, x_BL, jax.nn.log_softmax(log_score_BLS) + log_jump, knobs)
+    if isinstance(process, DiscretizedGaussian):
+        return _general(process, log_score_BLS, x_BL, t, u, knobs)
     posterior_BLS = jnp.exp(log_score_to_log_posterior(process, log_score_BLS, x_BL, t))
     stay_t, move_t = keep_and_move(process, process.noise.sigma_bar(t))
     stay_u, move_u = keep_and_move(process, process.noise.sigma_bar(u))
@@ -33,4 +37,16 @@ def ancestral(
     return jump_form(process, x_BL, jnp.log(back_BLS * jnp.where(here_BLS, stay_tu, move_tu)), knobs)
 
 
-ANCESTRAL = Kernel("ancestral", ancestral, 1, ("absorbing", "uniform"), "Sahoo et al. 2024, arXiv 2406.07524")
+def _general(process, log_posterior_BLS, x_BL, t, u, knobs):
+    if knobs.coefficient == "log_score":
+        log_posterior_BLS = jax.nn.log_softmax(log_posterior_BLS)
+    sigma_bar_t, sigma_bar_u = process.noise.sigma_bar(t), process.noise.sigma_bar(u)
+    weight_BLS = jnp.exp(log_posterior_BLS) / (process.transition(sigma_bar_t).T[x_BL] + EPS_RATIO)
+    back_BLS = jnp.matmul(weight_BLS, process.transition(sigma_bar_u), precision="highest")
+    log_back_BLS = jnp.log(jnp.maximum(back_BLS, jnp.finfo(jnp.float32).tiny))
+    return jump_form(process, x_BL, log_back_BLS + process.log_transition(sigma_bar_t - sigma_bar_u).T[x_BL], knobs)
+
+
+ANCESTRAL = Kernel(
+    "ancestral", ancestral, 1, ("absorbing", "uniform", "gaussian"), "Sahoo et al. 2024, arXiv 2406.07524"
+)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.score import Process, keep_and_move
 from lsd_jax.samplers.coupling import Coupling, path_noise
 from lsd_jax.samplers.transition import Transition, fine_uniform
@@ -24,12 +25,16 @@ def reveal_thresholds(key_B: jax.Array, process: Absorbing, coupling: Coupling, 
 def bridge_state(key_B: jax.Array, process: Process, coupling: Coupling, x0_BL: jax.Array, t: jax.Array) -> jax.Array:
     """x_t (B, L) given x_0, t scalar; equal keys give the states of one path at different times.
 
-    Absorbing: the path of a sampler that reads the same keys, where its positions keep their thresholds.
+    Absorbing: the path of a sampler that reads the same keys, where its positions keep their thresholds. Elsewhere the
+    states of different times share their uniforms, and are a path's in their own laws only.
     """
     if isinstance(process, Absorbing):
         share = process.mask_probability(t) / process.mask_probability(jnp.ones(()))
         threshold_BL = reveal_thresholds(key_B, process, coupling, x0_BL.shape[1])
         return jnp.where(threshold_BL < share, process.mask, x0_BL)
+    if isinstance(process, DiscretizedGaussian):
+        uniform_BL = jax.vmap(lambda key: fine_uniform(key, (x0_BL.shape[1],)))(key_B)
+        return process.quantile(uniform_BL, x0_BL, t)
     uniform = jax.vmap(lambda key: fine_uniform(key, (2, x0_BL.shape[1])))(key_B)
     token_BL = jnp.minimum((uniform[:, 1] * process.vocab_size).astype(jnp.int32), process.vocab_size - 1)
     return jnp.where(uniform[:, 0] < -jnp.expm1(-process.noise.sigma_bar(t)), token_BL, x0_BL)
@@ -43,6 +48,10 @@ def bridge_transition(process: Process, x_BL: jax.Array, x0_BL: jax.Array, t: ja
         log_stay_BL = jnp.where(x_BL == process.mask, jnp.log(kept), 0.0)
         return Transition(x_BL, log_stay_BL, jnp.where(data_BLS, 0.0, -jnp.inf))
     here_BLS = jax.nn.one_hot(x_BL, process.vocab_size) > 0
+    if isinstance(process, DiscretizedGaussian):
+        sigma_bar_t, sigma_bar_u = process.noise.sigma_bar(t), process.noise.sigma_bar(u)
+        log_forward = process.log_transition(sigma_bar_t - sigma_bar_u)
+        return from_log_probs(x_BL, process.log_transition(sigma_bar_u)[x0_BL] + log_forward.T[x_BL])
     stay_u, move_u = keep_and_move(process, process.noise.sigma_bar(u))
     stay_tu, move_tu = keep_and_move(process, process.noise.sigma_bar(t) - process.noise.sigma_bar(u))
     weight_BLS = jnp.where(data_BLS, stay_u, move_u) * jnp.where(here_BLS, stay_tu, move_tu)
@@ -51,6 +60,18 @@ def bridge_transition(process: Process, x_BL: jax.Array, x0_BL: jax.Array, t: ja
     # Where nothing can move, at u = 0, the law of where to is never read, but must be one.
     log_destination_BLS = jnp.where(here_BLS & (jump_BL > 0)[..., None], -jnp.inf, jnp.log(probs_BLS))
     return Transition(x_BL, jnp.log1p(-jump_BL), log_destination_BLS)
+
+
+def from_log_probs(x_BL: jax.Array, log_mass_BLS: jax.Array) -> Transition:
+    """The transition whose law over all tokens, the present one included, is proportional to exp(log_mass)."""
+    log_probs_BLS = jax.nn.log_softmax(log_mass_BLS)
+    here_BLS = jax.nn.one_hot(x_BL, log_probs_BLS.shape[-1]) > 0
+    log_destination_BLS = jnp.where(here_BLS, -jnp.inf, log_probs_BLS)
+    # Each of the two where it keeps its digits.
+    log_jump_BL = jnp.minimum(jax.nn.logsumexp(log_destination_BLS, -1), 0.0)
+    log_stay_BL = jnp.where(here_BLS, log_probs_BLS, 0.0).sum(-1)
+    log_stay_BL = jnp.where(log_jump_BL < -1.0, jnp.log1p(-jnp.exp(log_jump_BL)), log_stay_BL)
+    return Transition(x_BL, log_stay_BL, log_destination_BLS)
 
 
 def transition_kl(p: Transition, q: Transition) -> jax.Array:
@@ -70,5 +91,7 @@ def forward_log_prob(process: Process, x_BL: jax.Array, earlier_BL: jax.Array, t
     if isinstance(process, Absorbing):
         masked_BL = jnp.where(earlier_BL == process.mask, 0.0, jnp.log(-jnp.expm1(-delta)))
         return jnp.where(x_BL == process.mask, masked_BL, -delta)
+    if isinstance(process, DiscretizedGaussian):
+        return process.log_transition(delta)[earlier_BL, x_BL]
     stay, move = keep_and_move(process, delta)
     return jnp.where(x_BL == earlier_BL, jnp.log(stay), jnp.log(move))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from lsd_jax.models.score_fn import LogScoreFn
 from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.score import Process, uniform_step_probs
 from lsd_jax.samplers.transition import Transition
 
@@ -154,7 +155,10 @@ def jump_form(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, knobs:
 
 
 def denoise(process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.Array, knobs: Knobs) -> Transition:
-    """The last step, from time t to clean data: reveals every mask, or draws x_0 from its posterior (uniform noise)."""
+    """The last step, from time t to clean data: reveals every mask, or draws x_0 from its posterior.
+
+    tauLDR takes the posterior's mode instead: that is the limit of temperature zero, and another law.
+    """
     log_score_BLS = log_score_fn(x_BL, t)
     if isinstance(process, Absorbing):
         # Everything is revealed: a factor on the score has nothing left to change, and must not drift in training.
@@ -162,6 +166,11 @@ def denoise(process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.
             log_score_BLS = knobs.scale(log_score_BLS)
         log_stay_BL = jnp.where(x_BL == process.mask, -jnp.inf, 0.0)
         return Transition(x_BL, log_stay_BL, knobs.temper(log_score_BLS), knobs.log_neighbour)
+    if isinstance(process, DiscretizedGaussian):  # it is the posterior: a factor has nothing to change
+        if knobs.coefficient == "log_score":
+            log_score_BLS = knobs.scale(log_score_BLS)
+        neutral = dataclasses.replace(knobs, log_temperature=jnp.zeros(()))
+        return jump_form(process, x_BL, jax.nn.log_softmax(knobs.temper(log_score_BLS)), neutral)
     log_score_BLS = knobs.scale(log_score_BLS)
     return jump_form(process, x_BL, *_tempered_posterior(process, log_score_BLS, x_BL, t, knobs))
 

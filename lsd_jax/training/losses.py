@@ -31,6 +31,13 @@ def denoising_loss(
     return weight_B * jnp.where(x_BL == process.mask, nll_BL, 0.0).sum(-1)
 
 
+def posterior_loss(network: Network, process: Process, key_B: jax.Array, t_B: jax.Array, x0_BL: jax.Array) -> jax.Array:
+    """-log p(x_0 | x_t) at a random time, tauLDR's auxiliary term alone (Campbell et al. 2022, eq. 9); `network` gives logits
+    at times t_B. Its minimum is the exact denoiser; it is no bound."""
+    x_BL = jax.vmap(process.corrupt)(key_B, x0_BL, t_B)
+    return optax.softmax_cross_entropy_with_integer_labels(network(x_BL, t_B), x0_BL).sum(-1)
+
+
 def score_entropy_loss(
     network: Network, process: Process, key_B: jax.Array, t_B: jax.Array, x0_BL: jax.Array
 ) -> jax.Array:

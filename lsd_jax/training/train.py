@@ -14,8 +14,9 @@ from absl import logging
 
 from lsd_jax import checkpoints, parallel
 from lsd_jax.data import loader
-from lsd_jax.models.ddit import DDiT, DDiTConfig
-from lsd_jax.models.score_fn import sedd_log_score
+from lsd_jax.models import weights
+from lsd_jax.models.score_fn import sedd_log_score, told_time
+from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.score import Process
 from lsd_jax.progress import MetricWriter, Progress
 from lsd_jax.training import losses
@@ -44,16 +45,21 @@ class SequenceLoss:
     """
 
     name: str
-    model: DDiT
+    model: Any
     process: Process
 
     def __post_init__(self):
         if self.name not in LOSSES:
             raise ValueError(f"config.training.loss={self.name!r}: choose one of {LOSSES}")
+        if isinstance(self.process, DiscretizedGaussian) and self.name != "denoising":
+            raise ValueError(f"config.training.loss={self.name!r}: the gaussian process trains by 'denoising'")
 
     def __call__(self, params, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         x0_BL, t_B, key_B = batch
         logits_fn = functools.partial(self.model.apply, params)
+        if isinstance(self.process, DiscretizedGaussian):
+            network = lambda x_BL, t_B: logits_fn(x_BL, told_time(self.model, self.process, t_B))  # noqa: E731
+            return losses.posterior_loss(network, self.process, key_B, t_B, x0_BL)
         if self.name == "denoising":
             return losses.denoising_loss(logits_fn, self.process, key_B, t_B, x0_BL)
         if self.name == "score_entropy":
@@ -86,7 +92,7 @@ def make_optimizer(training: ml_collections.ConfigDict) -> optax.GradientTransfo
 def train(
     data: ml_collections.ConfigDict,
     training: ml_collections.ConfigDict,
-    model_config: DDiTConfig,
+    model_config: weights.Sizes,
     process: Process,
     folder: pathlib.Path,
     seed: int,
@@ -102,11 +108,11 @@ def train(
             f"config.training.batch_size={training.batch_size} is not divisible by config.training.microbatch="
             f"{training.microbatch} times {mesh.size} devices"
         )
-    model, optimizer = DDiT(model_config), make_optimizer(training)
+    model, optimizer = weights.network(model_config), make_optimizer(training)
     loss_fn = SequenceLoss(training.loss, model, process)
     key_init, key_train, key_valid = jax.random.split(jax.random.key(seed), 3)
 
-    params = model.init(key_init, jnp.zeros((1, data.sequence_length), jnp.int32), jnp.zeros(1))
+    params = weights.initial(model_config, key_init)
     state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
     state = parallel.replicate(state, mesh)
     iterator = loader.training_iterator(data, training.batch_size // jax.process_count(), seed)

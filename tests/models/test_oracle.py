@@ -14,7 +14,7 @@ SEQUENCES = all_sequences(S, L)
 PROBS = INITIAL[SEQUENCES[:, 0]] * TRANSITION[SEQUENCES[:, :-1], SEQUENCES[:, 1:]].prod(1)
 
 
-@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+@pytest.mark.parametrize("name", ["absorbing", "uniform", "gaussian"])
 def test_forward_backward_is_enumeration_is_bayes(name):
     process = make_process(name, S, make_noise("loglinear"))
     t = jnp.float32(0.6)

@@ -5,10 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsd_jax.processes.noise import Cosine, Geometric, LogLinear, make_noise
+from lsd_jax.processes.noise import Constant, Cosine, Exponential, Geometric, LogLinear, make_noise
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "data" / "sedd_samplers.npz")
-NOISES = (LogLinear(), LogLinear(1e-2), Geometric(), Geometric(1e-4, 20.0), Cosine(), Cosine(1e-2))
+NOISES = (
+    LogLinear(),
+    LogLinear(1e-2),
+    Geometric(),
+    Geometric(1e-4, 20.0),
+    Cosine(),
+    Cosine(1e-2),
+    Exponential(),
+    Constant(2.0),
+)
 TIMES = jnp.linspace(0.05, 0.95, 19)
 
 

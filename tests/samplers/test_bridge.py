@@ -17,14 +17,19 @@ from lsd_jax.samplers.transition import Transition
 S, T, U = 4, 0.7, 0.3
 
 
+def process_of(name):
+    noise = make_noise("exponential", time_base=0.05) if name == "gaussian" else make_noise("loglinear")
+    return make_process(name, S, noise, **({"rate_sigma": 2.0, "q_sigma": 3.0} if name == "gaussian" else {}))
+
+
 def matrix(process, t, u):
     delta = float(process.noise.sigma_bar(jnp.float32(t)) - process.noise.sigma_bar(jnp.float32(u)))
     return scipy.linalg.expm(np.asarray(process.rate_matrix(), float) * delta)
 
 
-@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+@pytest.mark.parametrize("name", ["absorbing", "uniform", "gaussian"])
 def test_one_step_of_a_bridge_is_bayes_rule(name):
-    process = make_process(name, S, make_noise("loglinear"))
+    process = process_of(name)
     back, forward = matrix(process, U, 0.0), matrix(process, T, U)
     for x0 in range(S):
         for x in range(process.num_states):
@@ -39,9 +44,9 @@ def test_one_step_of_a_bridge_is_bayes_rule(name):
             np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+@pytest.mark.parametrize("name", ["absorbing", "uniform", "gaussian"])
 def test_states_have_the_marginal_and_forward_steps_the_matrix(name):
-    process = make_process(name, S, make_noise("loglinear"))
+    process = process_of(name)
     keys, x0 = sequence_keys(jax.random.key(0), 20_000), jnp.tile(jnp.array([[2]]), (20_000, 1))
     state = np.asarray(bridge_state(keys, process, Coupling("iid"), x0, jnp.float32(T)))[:, 0]
     wanted = np.asarray(process.marginal(jnp.array(2), jnp.float32(T)))

@@ -20,7 +20,6 @@ from lsd_jax.samplers.simulate import Schedule, simulate, uniform_schedule
 GOLDEN = np.load("tests/data/sedd_samplers.npz")
 NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
 S, L = 3, 3
-ONE_STAGE = sorted(name for name, kernel in KERNELS.items() if kernel.has_likelihood)
 PROBS = np.random.default_rng(0).dirichlet(np.full(S**L, 0.3))
 
 
@@ -83,7 +82,10 @@ def test_golden_steps(graph, name, noise, index, consistent):
 
 
 def oracle(name):
-    process = make_process(name, S, make_noise("loglinear"))
+    if name == "gaussian":
+        process = make_process(name, S, make_noise("exponential", time_base=0.2), rate_sigma=1.0, q_sigma=3.0)
+    else:
+        process = make_process(name, S, make_noise("loglinear"))
     return process, posterior_score_fn(process, enumerated_log_posterior(process, PROBS, L))
 
 
@@ -114,8 +116,10 @@ def exact_law(process, score_fn, kernel, schedule) -> np.ndarray:
     return law[data] / law[data].sum()
 
 
-@pytest.mark.parametrize("name", ["absorbing", "uniform"])
-@pytest.mark.parametrize("kernel", ONE_STAGE)
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [(kernel.name, name) for kernel in KERNELS.values() if kernel.has_likelihood for name in kernel.processes],
+)
 def test_simulation_draws_the_enumerated_law(name, kernel):
     process, score_fn = oracle(name)
     schedule = uniform_schedule(4)
@@ -126,8 +130,10 @@ def test_simulation_draws_the_enumerated_law(name, kernel):
     assert np.abs(law_of(sample.tokens) - exact).sum() / 2 < 0.02
 
 
-@pytest.mark.parametrize("name", ["absorbing", "uniform"])
-@pytest.mark.parametrize("kernel", ONE_STAGE)
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [(kernel.name, name) for kernel in KERNELS.values() if kernel.has_likelihood for name in kernel.processes],
+)
 def test_first_order_convergence(name, kernel):
     """Halving the step halves the total-variation error, by enumeration: no sampling noise in the slope."""
     process, score_fn = oracle(name)

@@ -1,0 +1,119 @@
+"""tauLDR's networks against the reference's numbers, and what their loader refuses."""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lsd_jax.models.piano import PianoTransformer
+from lsd_jax.models.pretrained import tauldr
+from lsd_jax.models.unet import UNet
+from lsd_jax.processes.gaussian import DiscretizedGaussian
+from lsd_jax.processes.noise import Constant, Exponential
+from lsd_jax.processes.score import reverse_rate
+from lsd_jax.processes.uniform import Uniform
+
+IMAGES, NOTES = np.load("tests/data/tauldr_unet.npz"), np.load("tests/data/tauldr_piano.npz")
+SHAPE = (3, 8, 8)
+
+
+def state_of(golden, prefix="net."):
+    return {name[2:].replace("net.", prefix, 1): golden[name] for name in golden.files if name.startswith("w/")}
+
+
+@functools.cache
+def unet():
+    sizes, params = tauldr.unet(state_of(IMAGES), 16, SHAPE)
+    return UNet(sizes), params
+
+
+def with_average(golden, prefix):
+    order = json.loads(str(golden["meta"]))["ema_order"]
+    shadow = {f"model.ema_shadow_params.{i}": golden[f"ema/{i:03d}"] for i in range(len(order))}
+    return {f"model.{name}": value for name, value in state_of(golden, prefix).items()} | shadow
+
+
+def test_unet_golden():
+    model, params = unet()
+    sizes = model.config
+    assert (sizes.ch, sizes.num_res_blocks, sizes.ch_mult, sizes.attention_scale) == (16, 1, (1, 2), 1)
+    probs = IMAGES["out/x0_probs"]
+    for fixed in (False, True):
+        model = UNet(sizes.__class__(**{**vars(sizes), "fix_logistic": fixed}))
+        logits = np.asarray(jax.jit(model.apply)(params, IMAGES["in/x"], IMAGES["in/t"]))
+        likely = probs > 1e-4
+        assert np.abs(logits - IMAGES[f"out/logits_fix_logistic_{fixed}"])[likely].max() < 2e-3
+        if not fixed:
+            np.testing.assert_allclose(jax.nn.softmax(logits), probs, atol=1e-5)
+    soft = jax.nn.one_hot(IMAGES["in/x"], 16)
+    np.testing.assert_allclose(model.apply(params, soft, IMAGES["in/t"])[likely], logits[likely], atol=2e-3)
+
+
+def test_unet_in_bfloat16_is_near_and_float32_outside():
+    model, params = unet()
+    half = UNet(model.config.__class__(**{**vars(model.config), "dtype": "bfloat16"}))
+    logits = half.apply(params, IMAGES["in/x"], IMAGES["in/t"])
+    assert logits.dtype == jnp.float32
+    difference = np.abs(np.asarray(jax.nn.softmax(logits)) - IMAGES["out/x0_probs"])
+    assert 1e-5 < difference.max() < 0.2 and difference.mean() < 2e-3
+
+
+def test_reverse_rates_golden():
+    """The means of tau-leaping's Poisson draws are the reverse rates times the step."""
+    model, params = unet()
+    process = DiscretizedGaussian(16, Exponential(), 3.0, 16.0)
+    x = jnp.asarray(IMAGES["in/x"])
+    for index, (t, h) in enumerate(zip(IMAGES["in/tauleap_t"], IMAGES["in/tauleap_h"])):
+        log_posterior = jax.nn.log_softmax(model.apply(params, x, t))
+        found = np.asarray(reverse_rate(process, log_posterior, x, jnp.asarray(t))) * h
+        wanted = IMAGES["out/tauleap_poisson_mean"][index]
+        # Where the reference divides one clamped or cancelled number by another, it has no digits.
+        assert np.abs(found - wanted).max() < 2e-3 * max(1.0, wanted.max())
+        certain = wanted > 1e-2
+        np.testing.assert_allclose(found[certain], wanted[certain], rtol=5e-3 if t < 0.1 else 1e-3)
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_piano_golden(averaged):
+    state = with_average(NOTES, "net.module.") if averaged else state_of(NOTES)
+    sizes, params = tauldr.piano(state, heads=4)
+    logits = PianoTransformer(sizes).apply(params, NOTES["in/x"], NOTES["in/t"])
+    wanted = NOTES["out/logits_ema_weights" if averaged else "out/logits_raw_weights"]
+    np.testing.assert_allclose(logits, wanted, atol=1e-5)
+    if averaged:
+        sizes, params = tauldr.piano(state, heads=4, integer_time=False)
+        logits = PianoTransformer(sizes).apply(params, NOTES["in/x"], NOTES["in/t"])
+        np.testing.assert_allclose(logits, NOTES["out/logits_ema_weights_net_called_with_float_times"], atol=1e-5)
+
+
+def test_piano_process_golden():
+    process = Uniform(13, Constant(0.03 * 13))
+    t = jnp.asarray(NOTES["in/rate_t"])
+    rate = process.noise.sigma(t)[:, None, None] * process.rate_matrix()[None]
+    np.testing.assert_allclose(rate, NOTES["out/rate"], atol=1e-6)
+    every = jnp.broadcast_to(jnp.arange(13)[None], (len(t), 13))
+    found = process.marginal(every, jnp.broadcast_to(t[:, None], every.shape))
+    np.testing.assert_allclose(found, NOTES["out/transition"], atol=1e-6)
+
+
+def test_what_does_not_fit_is_named():
+    state = state_of(IMAGES)
+    with pytest.raises(ValueError, match=r"down.*0\.conv0\.weight|0\.conv1\.weight is missing"):
+        tauldr.unet({k: v for k, v in state.items() if k != "net.downsampling_modules.0.conv1.weight"}, 16, SHAPE)
+    with pytest.raises(ValueError, match=r"output_modules.1.bias is \(5,\) instead of \(6,\)"):
+        tauldr.unet(state | {"net.output_modules.1.bias": np.zeros(5)}, 16, SHAPE)
+    with pytest.raises(ValueError, match="net_extra.weight is unknown|extra.weight is unknown"):
+        tauldr.unet(state | {"net.extra.weight": np.zeros(5)}, 16, SHAPE)
+    with pytest.raises(ValueError, match=r"3 channels, config.data.shape=\(1, 8, 8\)"):
+        tauldr.unet(state, 16, (1, 8, 8))
+    with pytest.raises(ValueError, match="no tensor 'input_conv.weight', which every TAULDR U-NET"):
+        tauldr.unet(state_of(NOTES), 16, SHAPE)
+    with pytest.raises(ValueError, match="both sides divisible by 2"):
+        tauldr.unet(state, 16, (3, 7, 8))
+    with pytest.raises(ValueError, match="config.model.heads=3"):
+        tauldr.piano(state_of(NOTES), heads=3)
+    with pytest.raises(ValueError, match="not finite"):
+        tauldr.unet(state | {"net.output_modules.1.bias": np.full(6, np.nan)}, 16, SHAPE)
