@@ -4,9 +4,22 @@ from lsd_jax.samplers.ancestral import ANCESTRAL
 from lsd_jax.samplers.euler import EULER
 from lsd_jax.samplers.first_hitting import FIRST_HITTING
 from lsd_jax.samplers.kernel import EventSampler, Kernel
+from lsd_jax.samplers.predictor_corrector import PREDICTOR_CORRECTOR
+from lsd_jax.samplers.tau_leaping import BINOMIAL_LEAPING, TAU_LEAPING
+from lsd_jax.samplers.theta import THETA_RK2, THETA_TRAPEZOIDAL
 from lsd_jax.samplers.tweedie import TWEEDIE
 
-KERNELS = {kernel.name: kernel for kernel in (EULER, TWEEDIE, ANCESTRAL)}
+_KERNELS = (
+    EULER,
+    TWEEDIE,
+    ANCESTRAL,
+    TAU_LEAPING,
+    BINOMIAL_LEAPING,
+    THETA_TRAPEZOIDAL,
+    THETA_RK2,
+    PREDICTOR_CORRECTOR,
+)
+KERNELS = {kernel.name: kernel for kernel in _KERNELS}
 EVENT_SAMPLERS = {sampler.name: sampler for sampler in (FIRST_HITTING,)}
 
 
