@@ -10,17 +10,17 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "text"  # text | countdown | tokens (of a published model; no data set needed)
+    config.data.name = "text"  # text | countdown | bigram | toy | tokens (of a published model; no data set needed)
     config.data.path = (
-        ""  # text: a file of your own instead of the shipped corpus; tokens: text or .npy, empty for none
+        ""  # text, bigram: a file of your own instead of the shipped corpus; tokens: text or .npy, or none
     )
     config.data.tokenizer = (
         ""  # tokens: a shipped name, file, folder or hub repository; empty: samples print as numbers
     )
-    config.data.normalize = False  # text: reduce any file to the 27 symbols instead of failing
+    config.data.normalize = False  # text, bigram: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
     config.data.vocab_size = 27
-    config.data.mix = 0.003  # countdown: share of the uniform law in every transition
+    config.data.mix = 0.003  # countdown, bigram, toy: share of the uniform law in every transition
 
     config.process = ml_collections.ConfigDict()
     config.process.name = "absorbing"  # absorbing | uniform
@@ -28,7 +28,9 @@ def base_config() -> ml_collections.ConfigDict:
     config.process.noise.eps = 1e-3
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = "ddit"  # ddit | oracle (countdown only) | sedd | radd | mdlm | duo (published checkpoints)
+    config.model.name = (
+        "ddit"  # ddit | oracle (countdown, bigram, toy) | sedd | radd | mdlm | duo (published checkpoints)
+    )
     config.model.weights = ""  # a shipped name, a path, or owner/repository of the hub; empty: train here first
     config.model.dtype = "float32"  # float32 | bfloat16: of matrix products; logits and probabilities stay float32
     config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | mean (Duo) | score (SEDD); published: known
@@ -104,6 +106,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.evaluation.reference_steps = 128  # the many-step sampler
     config.evaluation.temperatures = (0.9, 0.8)  # the control: Euler at these temperatures
     config.evaluation.bootstrap = True  # intervals of samples' metrics by resampling sequences
+    config.evaluation.resamples = 200  # of a benchmark's intervals
 
     config.verify = ml_collections.ConfigDict()  # --stage=verify: the network's likelihood against a known one
     config.verify.path = ""  # a text or .npy file; empty: config.data.path
@@ -116,4 +119,11 @@ def base_config() -> ml_collections.ConfigDict:
     config.seeds = (0,)
     config.figure_variants = ()  # drawn against NFE
     config.frontier = ml_collections.ConfigDict({"steps": (), "dial": (), "temperatures": ()})
+
+    # Benchmarks (lsd_jax/benchmark.py): every task x sampler x budget of network evaluations is a cell.
+    config.tasks = ()
+    config.samplers = ()
+    config.nfe = ()
+    config.ours = ""  # the sampler that others are tested against
+    config.figure_samplers = ()  # drawn in colour
     return config

@@ -14,7 +14,7 @@ from absl import logging
 
 from lsd_jax import evaluation, experiment, scoring
 from lsd_jax.data import loader
-from lsd_jax.data.countdown import sample_chain
+from lsd_jax.data.chain import sample_chain
 from lsd_jax.distill import artefact
 from lsd_jax.evaluation import Sampler
 from lsd_jax.metrics import bootstrap, chain, gen_ppl, ngram
@@ -52,7 +52,7 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
         many = -chain.exact_log_prob(held_out, *experiment.chain_of(config))
         teacher, teacher_nats = held_out, many
     else:
-        process, key = experiment.process_of(config), _key(config, "many")
+        process, key = experiment.process_of(config), cell_key(config, "many")
         batch = config.evaluation.batch_size
         many = np.zeros(0)
         if len(held_out):
@@ -63,10 +63,10 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
             kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
             sampler = Sampler(process, kernel, coupling, schedule, config.data.sequence_length)
             teacher = evaluation.draw_samples(
-                backbone.model, sampler, _key(config, "draw"), config.teacher.paths, batch
+                backbone.model, sampler, cell_key(config, "draw"), config.teacher.paths, batch
             )
             # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
-            teacher_nats = evaluation.bound_nats(backbone.model, sampler, _key(config, "path"), teacher, batch)
+            teacher_nats = evaluation.bound_nats(backbone.model, sampler, cell_key(config, "path"), teacher, batch)
     scorer = scoring.load_scorer(config)
     return Context(config, backbone.model, held_out, reference, many, teacher, teacher_nats, scorer)
 
@@ -129,11 +129,10 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenanc
 def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib.Path) -> dict[str, Any]:
     """The record of one cell: samples, their metrics, the bound on held-out data; the samples go beside it as npz."""
     config, settings = context.config, context.config.evaluation
-    key_draw, key_bound = jax.random.split(_key(config, name))
+    key_draw, key_bound = jax.random.split(cell_key(config, name))
     tokens = evaluation.draw_samples(context.model, sampler, key_draw, settings.num_samples, settings.batch_size)
     metrics = sample_metrics(context, tokens)
-    if sampler.has_likelihood:
-        metrics |= likelihood_metrics(context, sampler, key_bound)
+    metrics |= likelihood_metrics(context, sampler, bound_of(context, sampler, key_bound))
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / f"{name}.npz", tokens=tokens)
@@ -148,17 +147,24 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
     }
 
 
-def likelihood_metrics(context: Context, sampler: Sampler, key: jax.Array) -> dict[str, Any]:
-    """name -> (mean, low, high) of the bound on held-out sequences and of the path KL, as far as there are sequences."""
+def bound_of(context: Context, sampler: Sampler, key: jax.Array) -> np.ndarray | None:
+    """The M-step bound (n,) of the held-out sequences, nats each; None where there is none."""
+    if not len(context.held_out) or not sampler.has_likelihood:
+        return None
+    batch = context.config.evaluation.batch_size
+    return evaluation.bound_nats(context.model, sampler, key, context.held_out, batch)
+
+
+def likelihood_metrics(context: Context, sampler: Sampler, nats: np.ndarray | None) -> dict[str, Any]:
+    """name -> (mean, low, high) of the bound `nats` on held-out sequences and of the path KL, as far as there are any."""
     config, batch, metrics = context.config, context.config.evaluation.batch_size, {}
-    if len(context.held_out):
-        nats = evaluation.bound_nats(context.model, sampler, key, context.held_out, batch)
+    if nats is not None:
         metrics["bound_bits"] = bootstrap.mean_interval(nats / sampler.length / np.log(2))
         # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
         metrics["gap_nats"] = bootstrap.mean_interval(nats - context.many_step_nats)
-    if context.teacher is not None and len(context.teacher):
+    if sampler.has_likelihood and context.teacher is not None and len(context.teacher):
         if config.model.name != "oracle":  # there the held-out sequences are the teacher's law
-            nats = evaluation.bound_nats(context.model, sampler, _key(config, "path"), context.teacher, batch)
+            nats = evaluation.bound_nats(context.model, sampler, cell_key(config, "path"), context.teacher, batch)
         metrics["path_kl_nats"] = bootstrap.mean_interval(nats - context.teacher_nats)
     return metrics
 
@@ -177,11 +183,12 @@ def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
     if context.scorer:
         scored = context.scorer(tokens, config.evaluation.batch_size)
         metrics["gen_ppl"] = bootstrap.bootstrap_interval(gen_ppl.perplexity, scored, resamples=1000 * often)
-    if config.data.name == "countdown":
-        initial, transition = experiment.chain_of(config)
+    if config.data.name == "countdown":  # errors are those of its grammar
         for error in chain.countdown_errors(tokens[:1]):
             statistic = lambda rows, field=error: chain.countdown_errors(rows)[field]  # noqa: E731
             metrics[error] = bootstrap.bootstrap_interval(statistic, tokens, resamples=50 * often)
+    if experiment.has_exact_chain(config):
+        initial, transition = experiment.chain_of(config)
         kl = functools.partial(chain.transition_kl, transition=transition)
         metrics["transition_kl_nats"] = bootstrap.bootstrap_interval(kl, tokens, resamples=20 * often)
         tv = functools.partial(chain.transition_tv, initial=initial, transition=transition)
@@ -193,7 +200,7 @@ def data_samples(config: ml_collections.ConfigDict) -> np.ndarray:
     """As many real sequences as a cell draws: fresh draws of the chain, or validation text (the test split is the
     reference)."""
     count = config.evaluation.num_samples
-    if config.data.name == "countdown":
+    if experiment.has_exact_chain(config):
         rng = np.random.default_rng([config.seed, 7])
         return sample_chain(rng, *experiment.chain_of(config), count, config.data.sequence_length)
     return loader.load_split(config.data, "validation")[:count]
@@ -209,7 +216,7 @@ def read_rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["nfe"], row["sampler"]))
 
 
-def _key(config: ml_collections.ConfigDict, name: str) -> jax.Array:
+def cell_key(config: ml_collections.ConfigDict, name: str) -> jax.Array:
     """A key of a cell's own, from its name."""
     digest = sum(ord(letter) * 257**index for index, letter in enumerate(name)) % 2**31
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 2), digest)

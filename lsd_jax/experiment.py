@@ -8,8 +8,7 @@ import ml_collections
 import numpy as np
 
 from lsd_jax import scoring
-from lsd_jax.data import loader
-from lsd_jax.data.countdown import transition_matrix
+from lsd_jax.data import alphabet, chain, loader, toy
 from lsd_jax.data.tokenizer import load_tokenizer
 from lsd_jax.distill.neighbours import MAX_VOCAB
 from lsd_jax.distill.objectives import check_objective
@@ -17,7 +16,7 @@ from lsd_jax.distill.plan import GRIDS, ORDERS
 from lsd_jax.distill.student import init_student
 from lsd_jax.models import pretrained, weights
 from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
-from lsd_jax.models.oracle import markov_log_posterior
+from lsd_jax.models.oracle import LogPosteriorFn, enumerated_log_posterior, markov_log_posterior
 from lsd_jax.models.score_fn import ScoreModel, network_score_model, oracle_score_model
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import Process, make_process
@@ -66,7 +65,21 @@ def network_of(config: ml_collections.ConfigDict) -> DDiTConfig:
 
 def chain_of(config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
     """The exactly known Markov chain behind the data: its initial law and transition matrix."""
-    return transition_matrix(config.data.vocab_size, config.data.mix)
+    return chain.chain_of(config.data)
+
+
+def has_exact_chain(config: ml_collections.ConfigDict) -> bool:
+    """Whether the data's law is a known chain, against which samples and likelihoods are measured exactly."""
+    return config.data.name in chain.CHAINS
+
+
+def oracle_of(config: ml_collections.ConfigDict) -> LogPosteriorFn:
+    """The exact denoiser of the data's law: by enumeration for the toy, by forward-backward for the other chains."""
+    process = process_of(config)
+    initial, transition = chain_of(config)
+    if config.data.name == "toy":
+        return enumerated_log_posterior(process, (initial[:, None] * transition).ravel(), toy.LENGTH)
+    return markov_log_posterior(process, initial, transition)
 
 
 def weights_path(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
@@ -82,10 +95,12 @@ def backbone_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Bac
     """
     process = process_of(config)
     if config.model.name == "oracle":
-        if config.data.name != "countdown":
-            raise ValueError("config.model.name='oracle' needs config.data.name='countdown', whose law is known")
-        identity = {"kind": "oracle", "id": f"countdown mix={config.data.mix:g}", "sha256": ""}
-        return Backbone(oracle_score_model(process, markov_log_posterior(process, *chain_of(config))), identity)
+        if not has_exact_chain(config):
+            raise ValueError(
+                f"config.model.name='oracle' needs a config.data.name of {chain.CHAINS}, whose law is known"
+            )
+        identity = {"kind": "oracle", "id": f"{config.data.name} mix={config.data.mix:g}", "sha256": ""}
+        return Backbone(oracle_score_model(process, oracle_of(config)), identity)
     if config.model.name in pretrained.DIFFUSION:
         return _published(config, process)
     path = weights_path(config, workdir)
@@ -159,8 +174,8 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
     process = process_of(config)
     if config.data.name not in loader.DATASETS:
         raise ValueError(f"config.data.name={config.data.name!r}: choose one of {loader.DATASETS}")
-    if config.data.name == "text" and config.data.vocab_size != 27:
-        raise ValueError(f"config.data.vocab_size={config.data.vocab_size}: text has 27 symbols")
+    if config.data.name in alphabet.DATASETS and config.data.vocab_size != 27:
+        raise ValueError(f"config.data.vocab_size={config.data.vocab_size}: {config.data.name} has 27 symbols")
     if config.model.name not in (names := ("ddit", "oracle", *pretrained.DIFFUSION)):
         raise ValueError(f"config.model.name={config.model.name!r}: choose one of {names}")
     if config.model.dtype not in DTYPES:

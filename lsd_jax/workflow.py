@@ -47,6 +47,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
         claim(config, workdir)
         print(ablation.run(config, workdir, stage, provenance))
         return
+    if config.tasks:
+        from lsd_jax import benchmark  # likewise
+
+        benchmark.check(config, workdir)
+        claim(config, workdir)
+        print(benchmark.run(config, workdir, stage, provenance))
+        return
     experiment.check(config, stage, workdir)
     if stage == "verify":
         print(verify(config, workdir))

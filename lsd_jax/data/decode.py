@@ -11,7 +11,7 @@ from lsd_jax.data.tokenizer import load_tokenizer
 
 def decoder(data: ml_collections.ConfigDict) -> Callable[[np.ndarray], str]:
     """A function from tokens (L,) to one line of text, or of numbers where the data has no text; a mask reads "_"."""
-    if data.name == "text":
+    if data.name in alphabet.DATASETS:
         return alphabet.decode
     if data.name == "tokens" and data.tokenizer:
         tokenizer = load_tokenizer(data.tokenizer, data.vocab_size, "config.data.tokenizer")

@@ -14,13 +14,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from lsd_jax.data.countdown import Countdown
+from lsd_jax.data.chain import CHAINS, Chain, chain_of
 from lsd_jax.data.text import Text
 from lsd_jax.data.tokens import split_tokens
 
 tfds.disable_progress_bar()
 
-DATASETS = ("text", "countdown", "tokens")
+DATASETS = ("text", *CHAINS, "tokens")
 
 
 def cache_dir() -> pathlib.Path:
@@ -37,9 +37,9 @@ def make_builder(data: ml_collections.ConfigDict):
     folder = cache_dir() / "datasets"
     if data.name == "text":
         make = functools.partial(Text, path=data.path, normalize=data.normalize, data_dir=folder)
-    elif data.name == "countdown":
-        sizes = {"vocab_size": data.vocab_size, "length": data.sequence_length, "mix": data.mix}
-        make = functools.partial(Countdown, **sizes, data_dir=folder)
+    elif data.name in CHAINS:
+        law = {"name": data.name, "chain": chain_of(data), "length": data.sequence_length}
+        make = functools.partial(Chain, **law, data_dir=folder)
     else:
         raise ValueError(f"config.data.name={data.name!r}: choose one of {DATASETS}")
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from lsd_jax import cells
+from lsd_jax import cells, experiment
 from lsd_jax.data import alphabet
 from lsd_jax.data.decode import decoder
 from lsd_jax.distill import artefact
@@ -55,7 +55,7 @@ def build_report(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> st
     present = [name for name, _ in _FIGURES if any(name in row for row in rows)]
     columns = [column for column in _COLUMNS if any(column[0] in row for row in rows)]
     # On a known chain the exact law says all that n-grams and the gap (the path KL, there) would.
-    hidden = ("tv1", "tv2", "gap_nats") if config.data.name == "countdown" else ()
+    hidden = ("tv1", "tv2", "gap_nats") if experiment.has_exact_chain(config) else ()
     columns = [column for column in columns if column[0] not in hidden]
     if config.evaluation.protocol:
         columns = [_gpt2_column(config) if column[0] == "gen_ppl" else column for column in columns]
@@ -111,7 +111,7 @@ def _trajectory(config, workdir: pathlib.Path, folder: pathlib.Path) -> list[htm
     with np.load(files[0]) as saved:
         states, grid = saved["states"][0], saved["time_grid"]
     index = np.linspace(0, len(grid) - 1, 12).round().astype(int)
-    decode = (lambda token: alphabet.SYMBOLS[token]) if config.data.name == "text" else str
+    decode = (lambda token: alphabet.SYMBOLS[token]) if config.data.name in alphabet.DATASETS else str
     figure = figures.trajectory(states[index], decode, config.data.vocab_size, grid[index])
     return [html.Image(figures.save(figure, folder, "trajectory"), "A teacher path being revealed.")]
 
