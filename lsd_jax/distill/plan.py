@@ -6,6 +6,7 @@ pattern found by local search from the best candidate, kept only if it is cheape
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -64,23 +65,34 @@ def make_plans(
     paths: TeacherPaths,
     settings: ml_collections.ConfigDict,
     steps: list[int],
+    denoising_cost: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[int, Plan]:
-    """The plan of every M in `steps`; `settings` is config.student."""
+    """The plan of every M in `steps`; `settings` is config.student.
+
+    Args:
+        denoising_cost: what a last step with potentials costs that starts at each of the given times, nats a sequence on
+            `paths`. It may pay to denoise nearly from noise: steps of next to no size before it are then candidates too.
+    """
     if settings.grid == "uniform" and settings.order == "fixed":
         return {m: Plan(coupling, np.linspace(1, 0, m + 1), {}) for m in steps}
     tokens, keys = paths.repeated(settings.draws)
     problem = Problem(process, kernel, model, tokens, keys)
     points = min(settings.grid_points, paths.steps)
-    times = np.linspace(1, 0, points + 1)
+    times = equal = np.linspace(1, 0, points + 1)
+    if denoising_cost is not None:
+        times = np.union1d(equal, 1 - np.linspace(0, 1 / points, max(steps) + 1))[::-1]
     plans: dict[int, Plan] = {}
     for candidate in _candidates(coupling, settings):
         table = problem.table(candidate, times)
+        if denoising_cost is not None:
+            table[:, -1] = np.minimum(table[:, -1], denoising_cost(times[:-1]))
         grids = _grids(table, times, process, settings.grid, steps)
         own = search.path_cost(table, np.arange(len(times)))
         for m in steps:
             cost = search.path_cost(table, grids[m])
             if m not in plans or cost < plans[m].metrics["cost_nats"]:
-                uniform = search.path_cost(table, search.uniform_indices(points, m))
+                among = np.flatnonzero(np.isin(times, equal))
+                uniform = search.path_cost(table, among[search.uniform_indices(points, m)])
                 metrics = {
                     "cost_nats": cost,
                     "grid_path_kl_nats": cost - own,
