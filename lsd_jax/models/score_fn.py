@@ -66,6 +66,8 @@ def network_score_fn(process: Process, model: DDiT, params, parameterization: st
     """
     if parameterization not in PARAMETERIZATIONS:
         raise ValueError(f"config.model.parameterization={parameterization!r}: choose one of {PARAMETERIZATIONS}")
+    if parameterization == "mean" and process.name == "gaussian":
+        raise ValueError("config.model.parameterization='mean' is Duo's: the gaussian process reads 'posterior'")
 
     def log_score_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
         logits_BLS = model.apply(params, x_BL, told_time(model, process, t))
