@@ -18,7 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.process.noise = ConfigDict({"name": "exponential", "time_base": 3.0, "time_exponential": 100.0})
     config.model.name = "unet"
     config.model.weights = "tauldr/ckpt_0001999999.pt"
-    config.student.kernel = "euler"
+    config.student.kernel = "ancestral"
     config.student.steps = (8, 16, 32, 64)
     config.student.grid_points = 128
     config.student.order = "fixed"
@@ -26,6 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.teacher.source = "samples"
     config.teacher.steps = 1024
     config.teacher.paths = 64
+    config.evaluation.features = "features/pt_inception-2015-12-05-6726825d.pth"
     config.evaluation.num_samples = 50_000
     config.evaluation.batch_size = 256
     config.evaluation.held_out = 64
@@ -53,6 +54,16 @@ def tiny(config: ConfigDict) -> ConfigDict:
             "fix_logistic": True,
         }
     )
+    config.teacher.steps = 64
+    config.teacher.paths = 32
+    config.student.steps = (4, 8)
+    config.student.grid_points = 32
+    config.distill.steps = 20
+    config.evaluation.features = "digits_features.safetensors"
+    config.evaluation.num_samples = 256
+    config.evaluation.batch_size = 128
+    config.evaluation.reference_steps = 64
+    config.evaluation.temperatures = (0.9,)
     config.training.steps = 2500
     config.training.batch_size = 64
     config.training.microbatch = 64

@@ -11,7 +11,7 @@ def base_config() -> ml_collections.ConfigDict:
 
     config.data = ml_collections.ConfigDict()
     config.data.name = "text"  # text | countdown | digits | cifar10
-    config.data.path = ""  # text: a file of your own instead of the shipped corpus; cifar10: a TFDS folder
+    config.data.path = ""  # text: a file of your own instead of the shipped corpus; cifar10: its archive
     config.data.normalize = False  # text: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
     config.data.vocab_size = 27

@@ -17,9 +17,10 @@ from lsd_jax.data import loader
 from lsd_jax.data.countdown import sample_chain
 from lsd_jax.distill import artefact
 from lsd_jax.evaluation import Sampler
-from lsd_jax.metrics import bootstrap, chain, ngram
+from lsd_jax.metrics import bootstrap, chain, fid, ngram
 from lsd_jax.models import weights
 from lsd_jax.models.ddit import DDiT
+from lsd_jax.models.features import FeatureNetwork
 from lsd_jax.progress import Progress
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import Coupling
@@ -40,6 +41,7 @@ class Context:
     teacher: np.ndarray | None  # fresh sequences of the teacher, for path KL; on an oracle, the held-out ones
     teacher_nats: np.ndarray | None  # (n,) the teacher's own cost of them
     scorer: tuple[Any, Any] | None
+    features: tuple[FeatureNetwork, fid.Gaussian] | None  # images: the Frechet distance's network and reference
 
 
 def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
@@ -68,7 +70,21 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
     if config.evaluation.scorer:
         sizes, params, _ = weights.load(weights.resolve(config.evaluation.scorer))
         scorer = (DDiT(sizes), params)
-    return Context(config, backbone.model, held_out, reference, many, teacher, teacher_nats, scorer)
+    return Context(
+        config, backbone.model, held_out, reference, many, teacher, teacher_nats, scorer, image_reference(config)
+    )
+
+
+def image_reference(config: ml_collections.ConfigDict) -> tuple[FeatureNetwork, fid.Gaussian] | None:
+    """The feature network and the features' Gaussian on the training split, or that of a file."""
+    network = experiment.features_of(config)
+    if network is None:
+        return None
+    if config.evaluation.feature_statistics:
+        path = pathlib.Path(config.evaluation.feature_statistics).expanduser()
+        return network, fid.read_statistics(path, network.width)
+    rows = loader.load_split(config.data, "train")
+    return network, fid.fit(fid.extract(network, rows, config.evaluation.batch_size))
 
 
 def list_cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, tuple[str, Sampler]]:
@@ -82,7 +98,7 @@ def list_cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict
         schedule, coupling = artefact.schedule_of(record)
         student = Sampler(process, get_kernel(record["kernel"]), coupling, schedule, length)
         found[f"student_{steps}"] = ("LSD+ student (ours)", student)
-        for kernel in ("euler", "tweedie"):
+        for kernel in ("euler", "ancestral" if process.name == "gaussian" else "tweedie"):
             found[f"{kernel}_{steps}"] = (kernel.capitalize(), base(kernel, uniform_schedule(steps)))
         for temperature in config.evaluation.temperatures:
             tempered = base("euler", uniform_schedule(steps, temperature))
@@ -107,6 +123,7 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenanc
         if len(bits):
             metrics["bound_bits"] = bootstrap.mean_interval(bits)
         record = {"sampler": "data", "nfe": 0, "samples": len(tokens), "metrics": metrics, **provenance}
+        record |= _named_features(context)
         if jax.process_index() == 0:
             artefact.write(folder / "data.json", record)
     # The work of a cell is its network evaluations: counted in them, the ETA holds from the first cell on.
@@ -149,7 +166,12 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
         "samples": len(tokens),
         "held_out": len(context.held_out),
         "metrics": metrics,
+        **_named_features(context),
     }
+
+
+def _named_features(context: Context) -> dict[str, str]:
+    return {"features": context.features[0].name} if context.features else {}
 
 
 def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
@@ -166,6 +188,10 @@ def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
         nats = evaluation.scorer_nats(*context.scorer, tokens, config.evaluation.batch_size)
         perplexity = lambda values: float(np.exp(values.mean() / tokens.shape[1]))  # noqa: E731
         metrics["gen_ppl"] = bootstrap.bootstrap_interval(perplexity, nats, resamples=1000 * often)
+    if context.features:
+        network, reference = context.features
+        rows = fid.extract(network, tokens, config.evaluation.batch_size)
+        metrics["frechet"] = fid.distance_interval(rows, reference, config.evaluation.bootstrap)
     if config.data.name == "countdown":
         initial, transition = experiment.chain_of(config)
         for error in chain.countdown_errors(tokens[:1]):

@@ -13,8 +13,11 @@ from lsd_jax.distill.neighbours import MAX_VOCAB
 from lsd_jax.distill.objectives import check_objective
 from lsd_jax.distill.plan import GRIDS, ORDERS
 from lsd_jax.distill.student import init_student
+from lsd_jax.metrics import fid
 from lsd_jax.models import weights
 from lsd_jax.models.ddit import DDiT, DDiTConfig
+from lsd_jax.models.features import FeatureNetwork
+from lsd_jax.models.features import load as load_features
 from lsd_jax.models.oracle import markov_log_posterior
 from lsd_jax.models.pretrained import tauldr
 from lsd_jax.models.pretrained.files import read_tensors
@@ -147,6 +150,24 @@ def check_images(config: ml_collections.ConfigDict) -> None:
         )
 
 
+def features_of(config: ml_collections.ConfigDict) -> FeatureNetwork | None:
+    """The feature network of the Frechet distance, if the config names one.
+
+    Raises:
+        ValueError, FileNotFoundError: it cannot be read, or sees other images.
+    """
+    settings = config.evaluation
+    if not settings.features:
+        if settings.feature_statistics:
+            raise ValueError(
+                "config.evaluation.feature_statistics needs config.evaluation.features, the network it is of"
+            )
+        return None
+    if not config.data.shape:
+        raise ValueError(f"config.evaluation.features={settings.features!r} is for images, not {config.data.name!r}")
+    return load_features(settings.features, tuple(config.data.shape), config.data.vocab_size)
+
+
 def check_plan(settings: ml_collections.ConfigDict, process_name: str) -> None:
     """Raises ValueError where a student's grid or order is unknown, or needs the absorbing process."""
     for field, choices in (("grid", GRIDS), ("order", ORDERS)):
@@ -218,4 +239,6 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
         backbone_of(config, workdir)
     if config.evaluation.scorer and stage in ("all", "evaluate"):
         weights.load(weights.resolve(config.evaluation.scorer))
+    if stage in ("all", "evaluate") and (network := features_of(config)) and config.evaluation.feature_statistics:
+        fid.read_statistics(pathlib.Path(config.evaluation.feature_statistics).expanduser(), network.width)
     loader.make_builder(config.data)

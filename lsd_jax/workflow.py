@@ -15,6 +15,7 @@ from absl import logging
 
 from lsd_jax import cells, experiment, parallel
 from lsd_jax.data import alphabet, loader
+from lsd_jax.data.images import to_image
 from lsd_jax.distill import artefact, loop
 from lsd_jax.distill.neighbours import with_neighbours
 from lsd_jax.distill.plan import make_plans
@@ -22,7 +23,7 @@ from lsd_jax.distill.student import Student, init_student
 from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher
 from lsd_jax.evaluation import Sampler, draw_samples
 from lsd_jax.models import weights
-from lsd_jax.report import build
+from lsd_jax.report import build, figures
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import sequence_keys
 from lsd_jax.training.train import train as train_network
@@ -219,7 +220,7 @@ def student_path(workdir: pathlib.Path, steps: int) -> pathlib.Path:
 
 
 def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: str, count: int, output: str) -> None:
-    """Draws from a finished student with the config's backbone, and prints or saves one sequence a line.
+    """Draws from a finished student with the config's backbone, and prints or saves one sequence a line; images too as a PNG.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: no or another student, or the output exists.
@@ -245,7 +246,11 @@ def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: st
     batch = min(-(-count // devices) * devices, config.evaluation.batch_size)
     tokens = draw_samples(backbone.model, sampler, key, count, batch)
     text = "\n".join(decode(config, row) for row in tokens)
-    if target:
+    if target and target.suffix == ".png" and config.data.shape:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shown = to_image(tokens, tuple(config.data.shape), config.data.vocab_size)
+        figures.image_rows({f"NFE {sampler.nfe}": shown}).savefig(target, dpi=130)
+    elif target:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text + "\n")
     else:

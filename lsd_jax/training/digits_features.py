@@ -64,7 +64,10 @@ def main(argv: list[str]) -> None:
         raise SystemExit(f"error: --output={str(path)!r} exists; choose another name")
     config, params, card = train(FLAGS.seed, FLAGS.epochs)
     features.save_classifier(
-        path, params, config, {**card, "command": " ".join(["python -m lsd_jax.training.digits_features", *sys.argv[1:]])}
+        path,
+        params,
+        config,
+        {**card, "command": " ".join(["python -m lsd_jax.training.digits_features", *sys.argv[1:]])},
     )
     logging.info("%s: %s", path, card)
 
