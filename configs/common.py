@@ -10,13 +10,18 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = "text"  # text | countdown | digits | cifar10
-    config.data.path = ""  # text: a file of your own instead of the shipped corpus; cifar10: its archive
-    config.data.normalize = False  # text: reduce any file to the 27 symbols instead of failing
+    config.data.name = (
+        "text"  # text | countdown | bigram | toy | digits | cifar10 | tokens (of a published model; no data set needed)
+    )
+    config.data.path = ""  # text, bigram: a file of your own instead of the shipped corpus; tokens: text or .npy, or none; cifar10: its archive
+    config.data.tokenizer = (
+        ""  # tokens: a shipped name, file, folder or hub repository; empty: samples print as numbers
+    )
+    config.data.normalize = False  # text, bigram: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
     config.data.vocab_size = 27
     config.data.shape = ()  # images: (channels, height, width)
-    config.data.mix = 0.003  # countdown: share of the uniform law in every transition
+    config.data.mix = 0.003  # countdown, bigram, toy: share of the uniform law in every transition
 
     config.process = ml_collections.ConfigDict()
     config.process.name = "absorbing"  # absorbing | uniform | gaussian
@@ -26,15 +31,15 @@ def base_config() -> ml_collections.ConfigDict:
     config.process.noise.eps = 1e-3
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = "ddit"  # ddit | unet (images) | oracle (countdown only)
-    config.model.weights = ""  # a shipped file's name, or a path; empty: train into the run directory first
-    config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | score (SEDD)
+    config.model.name = "ddit"  # ddit | unet (images) | oracle (countdown, bigram, toy) | sedd | radd | mdlm | duo (published checkpoints)
+    config.model.weights = ""  # a shipped name, a path, or owner/repository of the hub; empty: train here first
+    config.model.dtype = "float32"  # float32 | bfloat16: of matrix products; logits and probabilities stay float32
+    config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | mean (Duo) | score (SEDD); published: known
     config.model.dim = 192
     config.model.depth = 4
     config.model.heads = 4
     config.model.mlp_ratio = 4
     config.model.time_conditioned = False
-    config.model.dtype = "float32"  # of matrix products: float32 | bfloat16
     config.model.unet = ml_collections.ConfigDict()  # models/unet.py
     config.model.unet.ch = 128
     config.model.unet.num_res_blocks = 2
@@ -102,20 +107,33 @@ def base_config() -> ml_collections.ConfigDict:
 
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.scorer = ""  # weights of the autoregressive scorer; empty: no gen-PPL
-    config.evaluation.features = ""  # images: the feature network of the Frechet distance, a shipped name or a file
-    config.evaluation.feature_statistics = (
-        ""  # its reference statistics (.npz: mu, sigma); empty: from the training split
-    )
+    config.evaluation.protocol = ""  # empty: our own scorer | jys, mdlm: GPT-2, by these papers' conventions
+    config.evaluation.features = ""  # images: the Frechet distance's feature network, a shipped name or a file
+    config.evaluation.feature_statistics = ""  # its reference (.npz: mu, sigma); empty: from the training split
     config.evaluation.num_samples = 128
     config.evaluation.batch_size = 64
     config.evaluation.held_out = 256  # test sequences for the bound; 0: no bound
     config.evaluation.reference_steps = 128  # the many-step sampler
     config.evaluation.temperatures = (0.9, 0.8)  # the control: Euler at these temperatures
     config.evaluation.bootstrap = True  # intervals of samples' metrics by resampling sequences
+    config.evaluation.resamples = 200  # of a benchmark's intervals
+
+    config.verify = ml_collections.ConfigDict()  # --stage=verify: the network's likelihood against a known one
+    config.verify.path = ""  # a text or .npy file; empty: config.data.path
+    config.verify.perplexity = 0.0  # the known one; 0: none
+    config.verify.tolerance = 0.1  # relative
+    config.verify.sequences = 64
 
     # Ablations (lsd_jax/ablation.py): every variant x student.steps x seed is a cell.
     config.variants = ()
     config.seeds = (0,)
     config.figure_variants = ()  # drawn against NFE
     config.frontier = ml_collections.ConfigDict({"steps": (), "dial": (), "temperatures": ()})
+
+    # Benchmarks (lsd_jax/benchmark.py): every task x sampler x budget of network evaluations is a cell.
+    config.tasks = ()
+    config.samplers = ()
+    config.nfe = ()
+    config.ours = ""  # the sampler that others are tested against
+    config.figure_samplers = ()  # drawn in colour
     return config

@@ -12,15 +12,12 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from lsd_jax import evaluation, experiment
+from lsd_jax import evaluation, experiment, imaging, scoring
 from lsd_jax.data import loader
-from lsd_jax.data.countdown import sample_chain
+from lsd_jax.data.chain import sample_chain
 from lsd_jax.distill import artefact
 from lsd_jax.evaluation import Sampler
-from lsd_jax.metrics import bootstrap, chain, fid, ngram
-from lsd_jax.models import weights
-from lsd_jax.models.ddit import DDiT
-from lsd_jax.models.features import FeatureNetwork
+from lsd_jax.metrics import bootstrap, chain, gen_ppl, ngram
 from lsd_jax.progress import Progress
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import Coupling
@@ -40,12 +37,15 @@ class Context:
     many_step_nats: np.ndarray  # (n,) of held_out: the exact -log p on an oracle
     teacher: np.ndarray | None  # fresh sequences of the teacher, for path KL; on an oracle, the held-out ones
     teacher_nats: np.ndarray | None  # (n,) the teacher's own cost of them
-    scorer: tuple[Any, Any] | None
-    features: tuple[FeatureNetwork, fid.Gaussian] | None  # images: the Frechet distance's network and reference
+    scorer: scoring.Scorer | None
+    frechet: imaging.Frechet | None  # images
 
 
 def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
-    """Loads the test split, the network and the scorer, and computes the many-step cost of the held-out sequences."""
+    """Loads the test split, the network and the scorer, and computes the many-step cost of the held-out sequences.
+
+    Without data (data.name "tokens" and no path) there are none: no bound and no divergences, but the path KL to the teacher.
+    """
     backbone = experiment.backbone_of(config, workdir)
     reference = loader.load_split(config.data, "test")
     held_out = reference[: config.evaluation.held_out]
@@ -53,38 +53,25 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
         many = -chain.exact_log_prob(held_out, *experiment.chain_of(config))
         teacher, teacher_nats = held_out, many
     else:
-        process, key = experiment.process_of(config), _key(config, "many")
+        process, key = experiment.process_of(config), cell_key(config, "many")
         batch = config.evaluation.batch_size
-        many = evaluation.many_step_nats(backbone.model, process, key, held_out, batch)
+        many = np.zeros(0)
+        if len(held_out):
+            many = evaluation.many_step_nats(backbone.model, process, key, held_out, batch)
         teacher = teacher_nats = None
         if config.teacher.source == "samples":  # the law of a teacher of data is the data's: the gap says it all
             schedule = uniform_schedule(config.teacher.steps)
             kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
             sampler = Sampler(process, kernel, coupling, schedule, config.data.sequence_length)
             teacher = evaluation.draw_samples(
-                backbone.model, sampler, _key(config, "draw"), config.teacher.paths, batch
+                backbone.model, sampler, cell_key(config, "draw"), config.teacher.paths, batch
             )
             # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
-            teacher_nats = evaluation.bound_nats(backbone.model, sampler, _key(config, "path"), teacher, batch)
-    scorer = None
-    if config.evaluation.scorer:
-        sizes, params, _ = weights.load(weights.resolve(config.evaluation.scorer))
-        scorer = (DDiT(sizes), params)
+            teacher_nats = evaluation.bound_nats(backbone.model, sampler, cell_key(config, "path"), teacher, batch)
+    scorer = scoring.load_scorer(config)
     return Context(
-        config, backbone.model, held_out, reference, many, teacher, teacher_nats, scorer, image_reference(config)
+        config, backbone.model, held_out, reference, many, teacher, teacher_nats, scorer, imaging.frechet_of(config)
     )
-
-
-def image_reference(config: ml_collections.ConfigDict) -> tuple[FeatureNetwork, fid.Gaussian] | None:
-    """The feature network and the features' Gaussian on the training split, or that of a file."""
-    network = experiment.features_of(config)
-    if network is None:
-        return None
-    if config.evaluation.feature_statistics:
-        path = pathlib.Path(config.evaluation.feature_statistics).expanduser()
-        return network, fid.read_statistics(path, network.width)
-    rows = loader.load_split(config.data, "train")
-    return network, fid.fit(fid.extract(network, rows, config.evaluation.batch_size))
 
 
 def list_cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, tuple[str, Sampler]]:
@@ -112,18 +99,23 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenanc
     """Evaluates every cell that has no record yet."""
     folder = workdir / "evaluation"
     todo = {name: cell for name, cell in list_cells(config, workdir).items() if not (folder / f"{name}.json").exists()}
-    if not todo and (folder / "data.json").exists():
+    has_data = config.data.name != "tokens" or config.data.path
+    data_done = not has_data or (folder / "data.json").exists()
+    if not todo and data_done:
         logging.info("all cells are evaluated")
         return
     context = make_context(config, workdir)
-    if not (folder / "data.json").exists():
+    if context.scorer:
+        provenance = provenance | {"scorer": context.scorer.identity}
+    if context.frechet:
+        provenance = provenance | {"features": context.frechet.network.name}
+    if not data_done:
         tokens = data_samples(config)
         metrics = sample_metrics(context, tokens)
         bits = context.many_step_nats / config.data.sequence_length / np.log(2)
         if len(bits):
             metrics["bound_bits"] = bootstrap.mean_interval(bits)
         record = {"sampler": "data", "nfe": 0, "samples": len(tokens), "metrics": metrics, **provenance}
-        record |= _named_features(context)
         if jax.process_index() == 0:
             artefact.write(folder / "data.json", record)
     # The work of a cell is its network evaluations: counted in them, the ETA holds from the first cell on.
@@ -142,19 +134,10 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenanc
 def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib.Path) -> dict[str, Any]:
     """The record of one cell: samples, their metrics, the bound on held-out data; the samples go beside it as npz."""
     config, settings = context.config, context.config.evaluation
-    key_draw, key_bound = jax.random.split(_key(config, name))
+    key_draw, key_bound = jax.random.split(cell_key(config, name))
     tokens = evaluation.draw_samples(context.model, sampler, key_draw, settings.num_samples, settings.batch_size)
     metrics = sample_metrics(context, tokens)
-    if len(context.held_out) and sampler.has_likelihood:
-        nats = evaluation.bound_nats(context.model, sampler, key_bound, context.held_out, settings.batch_size)
-        metrics["bound_bits"] = bootstrap.mean_interval(nats / sampler.length / np.log(2))
-        # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
-        metrics["gap_nats"] = bootstrap.mean_interval(nats - context.many_step_nats)
-        if context.teacher is not None:
-            if config.model.name != "oracle":  # there the held-out sequences are the teacher's law
-                key_path = _key(config, "path")
-                nats = evaluation.bound_nats(context.model, sampler, key_path, context.teacher, settings.batch_size)
-            metrics["path_kl_nats"] = bootstrap.mean_interval(nats - context.teacher_nats)
+    metrics |= likelihood_metrics(context, sampler, bound_of(context, sampler, key_bound))
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / f"{name}.npz", tokens=tokens)
@@ -166,12 +149,29 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
         "samples": len(tokens),
         "held_out": len(context.held_out),
         "metrics": metrics,
-        **_named_features(context),
     }
 
 
-def _named_features(context: Context) -> dict[str, str]:
-    return {"features": context.features[0].name} if context.features else {}
+def bound_of(context: Context, sampler: Sampler, key: jax.Array) -> np.ndarray | None:
+    """The M-step bound (n,) of the held-out sequences, nats each; None where there is none."""
+    if not len(context.held_out) or not sampler.has_likelihood:
+        return None
+    batch = context.config.evaluation.batch_size
+    return evaluation.bound_nats(context.model, sampler, key, context.held_out, batch)
+
+
+def likelihood_metrics(context: Context, sampler: Sampler, nats: np.ndarray | None) -> dict[str, Any]:
+    """name -> (mean, low, high) of the bound `nats` on held-out sequences and of the path KL, as far as there are any."""
+    config, batch, metrics = context.config, context.config.evaluation.batch_size, {}
+    if nats is not None:
+        metrics["bound_bits"] = bootstrap.mean_interval(nats / sampler.length / np.log(2))
+        # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
+        metrics["gap_nats"] = bootstrap.mean_interval(nats - context.many_step_nats)
+    if sampler.has_likelihood and context.teacher is not None and len(context.teacher):
+        if config.model.name != "oracle":  # there the held-out sequences are the teacher's law
+            nats = evaluation.bound_nats(context.model, sampler, cell_key(config, "path"), context.teacher, batch)
+        metrics["path_kl_nats"] = bootstrap.mean_interval(nats - context.teacher_nats)
+    return metrics
 
 
 def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
@@ -179,24 +179,23 @@ def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
     config = context.config
     vocab, often = config.data.vocab_size, int(config.evaluation.bootstrap)
     metrics = {"entropy_bits": bootstrap.mean_interval(ngram.unigram_entropy(tokens, vocab))}
-    for order in ORDERS if config.data.name == "text" else (1, 2):
+    orders = ORDERS if config.data.name == "text" else (1, 2)
+    for order in orders if len(context.reference) else ():
         reference = ngram.ngram_law(context.reference, order, vocab)
         for short, divergence in (("tv", ngram.total_variation), ("js", ngram.jensen_shannon)):
             statistic = lambda rows, n=order, ref=reference, d=divergence: d(ngram.ngram_law(rows, n, vocab), ref)  # noqa: E731
             metrics[f"{short}{order}"] = bootstrap.bootstrap_interval(statistic, tokens, resamples=30 * often)
     if context.scorer:
-        nats = evaluation.scorer_nats(*context.scorer, tokens, config.evaluation.batch_size)
-        perplexity = lambda values: float(np.exp(values.mean() / tokens.shape[1]))  # noqa: E731
-        metrics["gen_ppl"] = bootstrap.bootstrap_interval(perplexity, nats, resamples=1000 * often)
-    if context.features:
-        network, reference = context.features
-        rows = fid.extract(network, tokens, config.evaluation.batch_size)
-        metrics["frechet"] = fid.distance_interval(rows, reference, config.evaluation.bootstrap)
-    if config.data.name == "countdown":
-        initial, transition = experiment.chain_of(config)
+        scored = context.scorer(tokens, config.evaluation.batch_size)
+        metrics["gen_ppl"] = bootstrap.bootstrap_interval(gen_ppl.perplexity, scored, resamples=1000 * often)
+    if context.frechet:
+        metrics["frechet"] = context.frechet(tokens)
+    if config.data.name == "countdown":  # errors are those of its grammar
         for error in chain.countdown_errors(tokens[:1]):
             statistic = lambda rows, field=error: chain.countdown_errors(rows)[field]  # noqa: E731
             metrics[error] = bootstrap.bootstrap_interval(statistic, tokens, resamples=50 * often)
+    if experiment.has_exact_chain(config):
+        initial, transition = experiment.chain_of(config)
         kl = functools.partial(chain.transition_kl, transition=transition)
         metrics["transition_kl_nats"] = bootstrap.bootstrap_interval(kl, tokens, resamples=20 * often)
         tv = functools.partial(chain.transition_tv, initial=initial, transition=transition)
@@ -208,7 +207,7 @@ def data_samples(config: ml_collections.ConfigDict) -> np.ndarray:
     """As many real sequences as a cell draws: fresh draws of the chain, or validation text (the test split is the
     reference)."""
     count = config.evaluation.num_samples
-    if config.data.name == "countdown":
+    if experiment.has_exact_chain(config):
         rng = np.random.default_rng([config.seed, 7])
         return sample_chain(rng, *experiment.chain_of(config), count, config.data.sequence_length)
     return loader.load_split(config.data, "validation")[:count]
@@ -224,7 +223,7 @@ def read_rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["nfe"], row["sampler"]))
 
 
-def _key(config: ml_collections.ConfigDict, name: str) -> jax.Array:
+def cell_key(config: ml_collections.ConfigDict, name: str) -> jax.Array:
     """A key of a cell's own, from its name."""
     digest = sum(ord(letter) * 257**index for index, letter in enumerate(name)) % 2**31
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(config.seed), 2), digest)

@@ -9,7 +9,7 @@ import numpy as np
 
 from lsd_jax import parallel
 from lsd_jax.metrics.bound import m_step_nll, many_step_nll
-from lsd_jax.metrics.gen_ppl import scorer_nll
+from lsd_jax.metrics.gen_ppl import scorer_nll, weighted_nll
 from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.processes.score import Process
 from lsd_jax.samplers.coupling import Coupling, sequence_keys
@@ -88,6 +88,11 @@ def _score(model, mesh, params, tokens_BL):
     return parallel.map_over_data(lambda params, x: scorer_nll(model, params, x), mesh)(params, tokens_BL)
 
 
+@functools.partial(jax.jit, static_argnums=range(2))
+def _weighted(model, mesh, params, batch):
+    return parallel.map_over_data(lambda params, batch: weighted_nll(model, params, *batch), mesh)(params, batch)
+
+
 def draw_samples(model: ScoreModel, sampler: Sampler, key: jax.Array, count: int, batch_size: int) -> np.ndarray:
     """Tokens (count, L), uint8 or int32, whatever the batch size."""
     return draw_and_count(model, sampler, sequence_keys(key, count), batch_size)[0]
@@ -130,3 +135,10 @@ def scorer_nats(model: Any, params: Any, tokens: np.ndarray, batch_size: int) ->
     mesh = parallel.data_mesh()
     score = lambda x: _score(model, mesh, params, x)  # noqa: E731
     return parallel.in_batches(score, batch_size, tokens.astype(np.int32))
+
+
+def gpt2_nats(model: Any, params: Any, tokens: np.ndarray, weight: np.ndarray, batch_size: int) -> np.ndarray:
+    """(nats, scored tokens) (n, 2) of given sequences under GPT-2, whose tokens count by `weight` (n, L)."""
+    mesh = parallel.data_mesh()
+    score = lambda *batch: _weighted(model, mesh, params, batch)  # noqa: E731
+    return parallel.in_batches(score, batch_size, tokens.astype(np.int32), weight)

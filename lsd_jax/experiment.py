@@ -7,28 +7,24 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from lsd_jax.data import images, loader
-from lsd_jax.data.countdown import transition_matrix
+from lsd_jax import imaging, scoring
+from lsd_jax.data import alphabet, chain, loader, toy
+from lsd_jax.data.tokenizer import load_tokenizer
 from lsd_jax.distill.neighbours import MAX_VOCAB
 from lsd_jax.distill.objectives import check_objective
 from lsd_jax.distill.plan import GRIDS, ORDERS
 from lsd_jax.distill.student import init_student
-from lsd_jax.metrics import fid
-from lsd_jax.models import weights
-from lsd_jax.models.ddit import DDiT, DDiTConfig
-from lsd_jax.models.features import FeatureNetwork
-from lsd_jax.models.features import load as load_features
-from lsd_jax.models.oracle import markov_log_posterior
-from lsd_jax.models.pretrained import tauldr
-from lsd_jax.models.pretrained.files import read_tensors
+from lsd_jax.models import pretrained, weights
+from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
+from lsd_jax.models.oracle import LogPosteriorFn, enumerated_log_posterior, markov_log_posterior
 from lsd_jax.models.score_fn import ScoreModel, network_score_model, oracle_score_model
-from lsd_jax.models.unet import UNet, UNetConfig
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import Process, make_process
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.simulate import check_kernel
 
+TRAINABLE = ("ddit", "unet")  # config.model.name
 TRAINED = "train/weights.safetensors"  # below the run directory
 
 
@@ -56,8 +52,7 @@ def coupling_of(config: ml_collections.ConfigDict) -> Coupling:
 def network_of(config: ml_collections.ConfigDict) -> weights.Sizes:
     """The sizes of the network to train."""
     if config.model.name == "unet":
-        unet = config.model.unet
-        return UNetConfig(config.data.vocab_size, config.data.shape, dtype=config.model.dtype, **unet)
+        return imaging.network_of(config)
     if config.model.dim % (2 * config.model.heads):
         raise ValueError(
             f"config.model.dim={config.model.dim} must be divisible by twice config.model.heads={config.model.heads}"
@@ -75,7 +70,21 @@ def network_of(config: ml_collections.ConfigDict) -> weights.Sizes:
 
 def chain_of(config: ml_collections.ConfigDict) -> tuple[np.ndarray, np.ndarray]:
     """The exactly known Markov chain behind the data: its initial law and transition matrix."""
-    return transition_matrix(config.data.vocab_size, config.data.mix)
+    return chain.chain_of(config.data)
+
+
+def has_exact_chain(config: ml_collections.ConfigDict) -> bool:
+    """Whether the data's law is a known chain, against which samples and likelihoods are measured exactly."""
+    return config.data.name in chain.CHAINS
+
+
+def oracle_of(config: ml_collections.ConfigDict) -> LogPosteriorFn:
+    """The exact denoiser of the data's law: by enumeration for the toy, by forward-backward for the other chains."""
+    process = process_of(config)
+    initial, transition = chain_of(config)
+    if config.data.name == "toy":
+        return enumerated_log_posterior(process, (initial[:, None] * transition).ravel(), toy.LENGTH)
+    return markov_log_posterior(process, initial, transition)
 
 
 def weights_path(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
@@ -91,81 +100,47 @@ def backbone_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Bac
     """
     process = process_of(config)
     if config.model.name == "oracle":
-        if config.data.name != "countdown":
-            raise ValueError("config.model.name='oracle' needs config.data.name='countdown', whose law is known")
-        identity = {"kind": "oracle", "id": f"countdown mix={config.data.mix:g}", "sha256": ""}
-        return Backbone(oracle_score_model(process, markov_log_posterior(process, *chain_of(config))), identity)
+        if not has_exact_chain(config):
+            raise ValueError(
+                f"config.model.name='oracle' needs a config.data.name of {chain.CHAINS}, whose law is known"
+            )
+        identity = {"kind": "oracle", "id": f"{config.data.name} mix={config.data.mix:g}", "sha256": ""}
+        return Backbone(oracle_score_model(process, oracle_of(config)), identity)
+    if config.model.name in pretrained.DIFFUSION:
+        return _published(config, process)
     path = weights_path(config, workdir)
     if config.model.name == "unet":
-        return image_backbone(config, process, path)
+        return Backbone(*imaging.backbone_of(config, process, path))
     sizes, params, _ = weights.load(path)
+    if (kind := weights.kind_of(sizes)) != "ddit":
+        raise ValueError(f"weights {str(path)!r} are a {kind} network; config.model.name is 'ddit'")
     if sizes.vocab_size != process.vocab_size:
         raise ValueError(
             f"weights {str(path)!r} are for {sizes.vocab_size} tokens, config.data.vocab_size={process.vocab_size}"
         )
+    sizes = dataclasses.replace(sizes, dtype=config.model.dtype)
     identity = {"kind": "ddit", "id": path.name, "sha256": weights.sha256(path)}
     return Backbone(network_score_model(process, DDiT(sizes), params, config.model.parameterization), identity)
 
 
-def image_backbone(config: ml_collections.ConfigDict, process: Process, path: pathlib.Path) -> Backbone:
-    """A U-Net from a file that training wrote, or from tauLDR's own checkpoint."""
-    shape, values = tuple(config.data.shape), process.vocab_size
-    if path.suffix in (".pt", ".pth", ".bin"):
-        try:
-            sizes, params = tauldr.unet(read_tensors(path), values, shape)
-        except ValueError as error:
-            raise ValueError(f"config.model.weights={str(path)!r} cannot be read as tauLDR's U-Net: {error}") from None
-        sizes = dataclasses.replace(sizes, fix_logistic=config.model.unet.fix_logistic)
-    else:
-        sizes, params, _ = weights.load(path)
-    kind = weights.kind_of(sizes)
-    if kind != "unet" or sizes.shape != shape or sizes.vocab_size != values:
-        found = (
-            f"a U-Net for {sizes.shape} images of {sizes.vocab_size} values" if kind == "unet" else f"a {kind} network"
-        )
-        raise ValueError(f"weights {str(path)!r} are {found}; the config has a U-Net for {shape} of {values}")
-    sizes = dataclasses.replace(sizes, dtype=config.model.dtype)
-    identity = {"kind": "unet", "id": path.name, "sha256": weights.sha256(path)}
-    return Backbone(network_score_model(process, UNet(sizes), params, "posterior"), identity)
-
-
-def check_images(config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError where shape, length, values and network do not belong together."""
-    shape, name = tuple(config.data.shape), config.data.name
-    if name not in images.SHAPES:
-        if config.model.name == "unet":
-            raise ValueError(
-                f"config.model.name='unet' needs images, config.data.name is {name!r}: {sorted(images.SHAPES)}"
-            )
-        return
-    if shape != images.SHAPES[name] or config.data.vocab_size != images.VALUES[name]:
+def _published(config: ml_collections.ConfigDict, process: Process) -> Backbone:
+    """SEDD, RADD, MDLM or Duo from a checkpoint of its authors' code."""
+    name, source, field = config.model.name, config.model.weights, "config.model.weights"
+    if not source:
+        raise ValueError(f"{field} is empty: a published {name.upper()} network needs a checkpoint or a hub repository")
+    if process.name not in pretrained.PROCESSES[name]:
         raise ValueError(
-            f"config.data.shape={shape}, vocab_size={config.data.vocab_size}: {name} has {images.SHAPES[name]} and "
-            f"{images.VALUES[name]} values"
+            f"config.process.name={process.name!r}: {name.upper()} networks know {pretrained.PROCESSES[name]}"
         )
-    if config.data.sequence_length != np.prod(shape):
+    masked = process.name == "absorbing"
+    sizes, params, sha256 = pretrained.load(name, source, field, masked, config.model.dtype)
+    if sizes.vocab_size != process.vocab_size:
         raise ValueError(
-            f"config.data.sequence_length={config.data.sequence_length}: an image of config.data.shape={shape} has "
-            f"{np.prod(shape)}"
+            f"{field}={source!r} embeds {sizes.vocab_size + masked} tokens{', the mask among them' if masked else ''}: it is "
+            f"for config.data.vocab_size={sizes.vocab_size}, not {process.vocab_size}, or for another config.process.name"
         )
-
-
-def features_of(config: ml_collections.ConfigDict) -> FeatureNetwork | None:
-    """The feature network of the Frechet distance, if the config names one.
-
-    Raises:
-        ValueError, FileNotFoundError: it cannot be read, or sees other images.
-    """
-    settings = config.evaluation
-    if not settings.features:
-        if settings.feature_statistics:
-            raise ValueError(
-                "config.evaluation.feature_statistics needs config.evaluation.features, the network it is of"
-            )
-        return None
-    if not config.data.shape:
-        raise ValueError(f"config.evaluation.features={settings.features!r} is for images, not {config.data.name!r}")
-    return load_features(settings.features, tuple(config.data.shape), config.data.vocab_size)
+    model = network_score_model(process, DDiT(sizes), params, pretrained.PARAMETERIZATION[name])
+    return Backbone(model, {"kind": name, "id": source, "sha256": sha256})
 
 
 def check_plan(settings: ml_collections.ConfigDict, process_name: str) -> None:
@@ -208,13 +183,23 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
     process = process_of(config)
     if config.data.name not in loader.DATASETS:
         raise ValueError(f"config.data.name={config.data.name!r}: choose one of {loader.DATASETS}")
-    if config.data.name == "text" and config.data.vocab_size != 27:
-        raise ValueError(f"config.data.vocab_size={config.data.vocab_size}: text has 27 symbols")
-    if config.model.name not in ("ddit", "oracle", "unet"):
-        raise ValueError(f"config.model.name={config.model.name!r}: choose 'ddit', 'unet' or 'oracle'")
-    check_images(config)
+    if config.data.name in alphabet.DATASETS and config.data.vocab_size != 27:
+        raise ValueError(f"config.data.vocab_size={config.data.vocab_size}: {config.data.name} has 27 symbols")
+    if config.model.name not in (names := ("ddit", "unet", "oracle", *pretrained.DIFFUSION)):
+        raise ValueError(f"config.model.name={config.model.name!r}: choose one of {names}")
+    imaging.check(config)
+    if config.model.dtype not in DTYPES:
+        raise ValueError(f"config.model.dtype={config.model.dtype!r}: choose one of {DTYPES}")
+    if config.data.name == "tokens" and (config.teacher.source != "samples" or stage == "train"):
+        raise ValueError(
+            "config.data.name='tokens' has no training split: set config.teacher.source='samples', do not train"
+        )
+    if config.data.tokenizer:
+        load_tokenizer(config.data.tokenizer, config.data.vocab_size, "config.data.tokenizer")
     if config.training.loss == "autoregressive" and stage != "train":
         raise ValueError("config.training.loss='autoregressive' trains a scorer: it goes with --stage=train only")
+    if process.name == "gaussian" and config.training.loss != "denoising":
+        raise ValueError(f"config.training.loss={config.training.loss!r}: the gaussian process trains by 'denoising'")
     network_of(config)
     kernel, coupling = get_kernel(config.student.kernel), coupling_of(config)
     check_kernel(kernel, process)
@@ -235,10 +220,13 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
                 raise ValueError(
                     f"config.student.steps={steps} is more than config.teacher.steps={config.teacher.steps}"
                 )
-    if config.model.name != "oracle" and (config.model.weights or stage not in ("all", "train")):
+    trained_here = config.model.name in TRAINABLE and not config.model.weights and stage in ("all", "train")
+    if config.model.name != "oracle" and not trained_here:
         backbone_of(config, workdir)
-    if config.evaluation.scorer and stage in ("all", "evaluate"):
-        weights.load(weights.resolve(config.evaluation.scorer))
-    if stage in ("all", "evaluate") and (network := features_of(config)) and config.evaluation.feature_statistics:
-        fid.read_statistics(pathlib.Path(config.evaluation.feature_statistics).expanduser(), network.width)
-    loader.make_builder(config.data)
+    if stage in ("all", "evaluate"):
+        scoring.load_scorer(config)
+        imaging.features_of(config)
+    if config.data.name == "tokens":
+        loader.load_split(config.data, "test")
+    else:
+        loader.make_builder(config.data)

@@ -14,7 +14,8 @@ import numpy as np
 from absl import logging
 
 from lsd_jax import cells, experiment, parallel
-from lsd_jax.data import alphabet, loader
+from lsd_jax.data import loader
+from lsd_jax.data.decode import decoder
 from lsd_jax.data.images import to_image
 from lsd_jax.distill import artefact, loop
 from lsd_jax.distill.neighbours import with_neighbours
@@ -27,8 +28,9 @@ from lsd_jax.report import build, figures
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import sequence_keys
 from lsd_jax.training.train import train as train_network
+from lsd_jax.verify import verify
 
-STAGES = ("all", "train", "distill", "evaluate", "report")
+STAGES = ("all", "train", "distill", "evaluate", "report", "verify")
 
 
 def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, command: str) -> None:
@@ -37,7 +39,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad input, in one line, before any long work.
     """
-    provenance = {"command": command, "seed": config.seed, "revision": revision(), "precision": "float32"}
+    provenance = {"command": command, "seed": config.seed, "revision": revision(), "precision": config.model.dtype}
     if config.variants:
         from lsd_jax import ablation  # which runs this module's stages
 
@@ -46,9 +48,19 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
         claim(config, workdir)
         print(ablation.run(config, workdir, stage, provenance))
         return
+    if config.tasks:
+        from lsd_jax import benchmark  # likewise
+
+        benchmark.check(config, workdir)
+        claim(config, workdir)
+        print(benchmark.run(config, workdir, stage, provenance))
+        return
     experiment.check(config, stage, workdir)
+    if stage == "verify":
+        print(verify(config, workdir))
+        return
     claim(config, workdir)
-    if stage == "train" or (stage == "all" and config.model.name != "oracle" and not config.model.weights):
+    if stage == "train" or (stage == "all" and config.model.name in experiment.TRAINABLE and not config.model.weights):
         train(config, workdir, provenance)
     if stage in ("all", "distill"):
         distill(config, workdir, provenance)
@@ -102,7 +114,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: 
     params, result = train_network(config.data, config.training, sizes, process, path.parent, config.seed)
     card = {
         "data": config.data.to_dict(),
-        "process": {"name": process.name, **dataclasses.asdict(process.noise)},
+        "process": {**artefact.describe(process), "name": process.name, **dataclasses.asdict(process.noise)},
         "training": config.training.to_dict(),
         "hours_of_last_start": round((time.monotonic() - began) / 3600, 2),
         **result,
@@ -220,7 +232,7 @@ def student_path(workdir: pathlib.Path, steps: int) -> pathlib.Path:
 
 
 def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: str, count: int, output: str) -> None:
-    """Draws from a finished student with the config's backbone, and prints or saves one sequence a line; images too as a PNG.
+    """Draws from a finished student with the config's backbone, and prints or saves one sequence a line; images also as a PNG.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: no or another student, or the output exists.
@@ -245,7 +257,7 @@ def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: st
     devices = parallel.data_mesh().size
     batch = min(-(-count // devices) * devices, config.evaluation.batch_size)
     tokens = draw_samples(backbone.model, sampler, key, count, batch)
-    text = "\n".join(decode(config, row) for row in tokens)
+    text = "\n".join(map(decoder(config.data), tokens))
     if target and target.suffix == ".png" and config.data.shape:
         target.parent.mkdir(parents=True, exist_ok=True)
         shown = to_image(tokens, tuple(config.data.shape), config.data.vocab_size)
@@ -256,13 +268,6 @@ def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: st
     else:
         print(text)
     logging.info("%d samples, %d network evaluations each", count, sampler.nfe)
-
-
-def decode(config: ml_collections.ConfigDict, tokens: np.ndarray) -> str:
-    """A sequence as a person reads it."""
-    if config.data.name == "text":
-        return alphabet.decode(tokens)
-    return " ".join("_" if token >= config.data.vocab_size else str(token) for token in tokens)
 
 
 def revision() -> str:

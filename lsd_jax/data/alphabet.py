@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+DATASETS = ("text", "bigram")  # the data sets whose tokens are these symbols
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz"
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _CODE = np.full(256, 255, np.uint8)

@@ -15,12 +15,13 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from lsd_jax.data import images
-from lsd_jax.data.countdown import Countdown
+from lsd_jax.data.chain import CHAINS, Chain, chain_of
 from lsd_jax.data.text import Text
+from lsd_jax.data.tokens import split_tokens
 
 tfds.disable_progress_bar()
 
-DATASETS = ("text", "countdown", *images.SHAPES)
+DATASETS = ("text", *CHAINS, *images.SHAPES, "tokens")
 
 
 def cache_dir() -> pathlib.Path:
@@ -37,9 +38,9 @@ def make_builder(data: ml_collections.ConfigDict):
     folder = cache_dir() / "datasets"
     if data.name == "text":
         make = functools.partial(Text, path=data.path, normalize=data.normalize, data_dir=folder)
-    elif data.name == "countdown":
-        sizes = {"vocab_size": data.vocab_size, "length": data.sequence_length, "mix": data.mix}
-        make = functools.partial(Countdown, **sizes, data_dir=folder)
+    elif data.name in CHAINS:
+        law = {"name": data.name, "chain": chain_of(data), "length": data.sequence_length}
+        make = functools.partial(Chain, **law, data_dir=folder)
     elif data.name == "digits":
         make = functools.partial(images.Digits, data_dir=folder)
     elif data.name == "cifar10":
@@ -54,7 +55,9 @@ def make_builder(data: ml_collections.ConfigDict):
 
 
 def load_split(data: ml_collections.ConfigDict, split: str) -> np.ndarray:
-    """All of a split as sequences (n, sequence_length), uint8, cut without overlap, in a fixed shuffled order."""
+    """All of a split as sequences (n, sequence_length), uint8 (tokens: int32), cut without overlap, in a fixed shuffled order."""
+    if data.name == "tokens":
+        return split_tokens(data, split)
     source = make_builder(data).as_data_source(split=split)
     rows = np.stack([example["tokens"] for example in source])
     length = data.sequence_length

@@ -1,6 +1,6 @@
 """Percentile bootstrap intervals over sequences (Efron and Tibshirani 1993, chapter 13)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -21,11 +21,25 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     count = len(values)
     value = float(statistic(values))
-    if resamples == 0:
+    return shifted_interval(value, [statistic(values[rng.integers(0, count, count)]) for _ in range(resamples)], level)
+
+
+def shifted_interval(value: float, drawn: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """(value, low, high) from a statistic's value on the sample and on its resamples, by the shifted percentiles."""
+    if len(drawn) == 0:
         return value, value, value
-    drawn = np.array([statistic(values[rng.integers(0, count, count)]) for _ in range(resamples)])
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - drawn.mean() + value
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - np.mean(drawn) + value
     return value, float(low), float(high)
+
+
+def resample_weights(count: int, seed: int | Sequence[int] = 0, resamples: int = 200) -> np.ndarray:
+    """How often every row is drawn (resamples, count) in the resamples of `bootstrap_interval` of the same seed.
+
+    A statistic of sums over rows is resampled as one matrix product of these weights.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(resamples)]
+    return np.array(drawn, np.float64).reshape(resamples, count)
 
 
 def mean_interval(values: np.ndarray, seed: int = 0, resamples: int = 1000) -> tuple[float, float, float]:

@@ -12,8 +12,8 @@ class NGrams(NamedTuple):
     probs: np.ndarray
 
 
-def ngram_law(tokens_NL: np.ndarray, n: int, vocab_size: int) -> NGrams:
-    """The law of the n-grams inside sequences (N, L).
+def ngram_ids(tokens_NL: np.ndarray, n: int, vocab_size: int) -> np.ndarray:
+    """The n-gram at every place of every sequence, a number in base `vocab_size`, int64 (N, L - n + 1).
 
     Raises:
         ValueError: sequences shorter than n, or a vocabulary whose n-grams do not fit 63 bits.
@@ -26,7 +26,16 @@ def ngram_law(tokens_NL: np.ndarray, n: int, vocab_size: int) -> NGrams:
     ids = np.zeros((len(tokens_NL), count), np.int64)
     for offset in range(n):
         ids = ids * vocab_size + tokens_NL[:, offset : offset + count]
-    distinct, counts = np.unique(ids, return_counts=True)
+    return ids
+
+
+def ngram_law(tokens_NL: np.ndarray, n: int, vocab_size: int) -> NGrams:
+    """The law of the n-grams inside sequences (N, L).
+
+    Raises:
+        ValueError: as `ngram_ids`.
+    """
+    distinct, counts = np.unique(ngram_ids(tokens_NL, n, vocab_size), return_counts=True)
     return NGrams(distinct, counts / counts.sum())
 
 

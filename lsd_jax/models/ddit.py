@@ -65,6 +65,7 @@ class DDiT(nn.Module):
         if condition_BC is not None:
             shift, scale = _modulation(condition_BC, 2, config.dim)
             h_BLD = h_BLD * (1 + scale) + shift
+        self.sow("intermediates", "hidden", h_BLD)  # nothing is kept unless the caller asks for it
         in_float32 = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
         head = nn.Dense(
             config.vocab_size, dtype=dtype, kernel_init=nn.initializers.zeros, dot_general=in_float32, name="head"

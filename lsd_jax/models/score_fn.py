@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lsd_jax.models.ddit import DDiT
 from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process, hard_tokens, log_posterior_to_log_score
+from lsd_jax.processes.noise import Exponential
+from lsd_jax.processes.score import Process, hard_tokens, log_mean_to_log_score, log_posterior_to_log_score
 
+PARAMETERIZATIONS = ("posterior", "mean", "score")
 LogScoreFn = Callable[[jax.Array, jax.Array], jax.Array]  # tokens (B, L), scalar time -> (B, L, S)
 
 
@@ -29,14 +30,13 @@ class ScoreModel(NamedTuple):
         return lambda x_BL, t: self.apply(params, x_BL, t)
 
 
-def network_score_model(process: Process, model: DDiT, params: Any, parameterization: str) -> ScoreModel:
+def network_score_model(process: Process, model: Any, params: Any, parameterization: str) -> ScoreModel:
     """A network with its output read as `parameterization` says.
 
     Raises:
         ValueError: unknown parameterization.
     """
-    if parameterization not in ("posterior", "score"):
-        raise ValueError(f"config.model.parameterization={parameterization!r}: choose 'posterior' or 'score'")
+    network_score_fn(process, model, params, parameterization)
     return ScoreModel(
         lambda params, x_BL, t: network_score_fn(process, model, params, parameterization)(x_BL, t), params
     )
@@ -57,30 +57,32 @@ def posterior_score_fn(process: Process, log_posterior_fn: Callable) -> LogScore
     return log_score_fn
 
 
-def network_score_fn(process: Process, model: DDiT, params, parameterization: str) -> LogScoreFn:
-    """From a network whose logits are a posterior's ("posterior") or SEDD's log-score ("score").
+def network_score_fn(process: Process, model: Any, params, parameterization: str) -> LogScoreFn:
+    """From a network whose logits are those of log p(x_0 | x_t) ("posterior"), of log p(x_0 | x_t at the other positions)
+    ("mean"), or SEDD's log-score ("score").
 
     Raises:
         ValueError: unknown parameterization.
     """
-    if parameterization == "posterior":
-        return posterior_score_fn(
-            process,
-            lambda x, t: jax.nn.log_softmax(model.apply(params, x, told_time(model, process, t))),
-        )
-    if parameterization == "score":
+    if parameterization not in PARAMETERIZATIONS:
+        raise ValueError(f"config.model.parameterization={parameterization!r}: choose one of {PARAMETERIZATIONS}")
 
-        def log_score_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
-            sigma_bar = process.noise.sigma_bar(t)
-            return sedd_log_score(process, model.apply(params, x_BL, sigma_bar), x_BL, sigma_bar)
+    def log_score_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        sigma_bar = process.noise.sigma_bar(t)
+        logits_BLS = model.apply(params, x_BL, told_time(model, process, t))
+        if parameterization == "score":
+            return sedd_log_score(process, logits_BLS, x_BL, sigma_bar)
+        convert = log_posterior_to_log_score if parameterization == "posterior" else log_mean_to_log_score
+        return convert(process, jax.nn.log_softmax(logits_BLS), x_BL, t)
 
-        return log_score_fn
-    raise ValueError(f"config.model.parameterization={parameterization!r}: choose 'posterior' or 'score'")
+    return log_score_fn
 
 
 def told_time(model: Any, process: Process, t: jax.Array) -> jax.Array:
-    """What a network is told of the time t: t itself (tauLDR's, `reads = "time"`), or sigma_bar(t)."""
-    return t if getattr(model, "reads", "sigma_bar") == "time" else process.noise.sigma_bar(t)
+    """What a network is told of the time t: the time itself (tauLDR's, `reads = "time"`), or sigma_bar(t)."""
+    if getattr(model, "reads", "sigma_bar") == "time":
+        return process.noise.clock(t) if isinstance(process.noise, Exponential) else t
+    return process.noise.sigma_bar(t)
 
 
 def sedd_log_score(process: Process, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:

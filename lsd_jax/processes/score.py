@@ -69,6 +69,19 @@ def log_posterior_to_log_score(
     return jnp.where(here > 0, 0.0, jnp.log(score))
 
 
+def log_mean_to_log_score(process: Process, log_mean_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+    """log s from log p(x_0 = v | x_t at the *other* positions), t scalar; x_BL may be soft.
+
+    It is the x_theta of UDLM and Duo (Sahoo et al. 2025, eq. 4), which stands for x_0 in q(x_t | x_0). Uniform: the ratio of
+    alpha p(v) + (1 - alpha) / S to its value at the current token. Absorbing: a mask tells nothing, it is the posterior.
+    """
+    if isinstance(process, Absorbing):
+        return log_posterior_to_log_score(process, log_mean_BLS, x_BL, t)
+    alpha = jnp.exp(-process.noise.sigma_bar(t))
+    log_marginal_BLS = jnp.log(alpha * jnp.exp(log_mean_BLS) + (1 - alpha) / process.vocab_size)
+    return log_marginal_BLS - jnp.take_along_axis(log_marginal_BLS, hard_tokens(x_BL)[..., None], -1)
+
+
 def log_score_to_log_posterior(process: Process, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
     """log p(x_0 = v | x_t) from log s, t scalar, normalised; what a score cannot be (negative mass) is clamped at 0.
 

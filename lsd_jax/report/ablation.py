@@ -10,6 +10,7 @@ import numpy as np
 import scipy.stats
 from matplotlib.figure import Figure
 
+from lsd_jax import experiment
 from lsd_jax.distill import artefact
 from lsd_jax.report import figures, html, tables
 
@@ -42,9 +43,9 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path, rows: list[d
     summary = summarize(rows, [name for name, _ in config.variants])
     columns = [column for column in COLUMNS if any(column[0] in row for row in summary)]
     whole = len({row["seeds"] for row in summary}) == 1
-    hidden = ("tv3", "tv4", "gap_nats", "bound_bits") if config.data.name == "countdown" else ()
+    hidden = ("tv3", "tv4", "gap_nats", "bound_bits") if experiment.has_exact_chain(config) else ()
     columns = [column for column in columns if column[0] not in hidden and not (whole and column[0] == "seeds")]
-    quality = "wrong_per_transition" if config.data.name == "countdown" else "bound_bits"
+    quality = next(name for name in ("wrong_per_transition", "transition_tv", "bound_bits") if name in summary[0])
     main = [row for row in summary if row["sampler"] in config.figure_variants]
     label = dict((name, heading) for name, heading, _ in COLUMNS)
     images = []

@@ -7,8 +7,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from lsd_jax import cells
+from lsd_jax import cells, experiment
 from lsd_jax.data import alphabet
+from lsd_jax.data.decode import decoder
 from lsd_jax.data.images import to_image
 from lsd_jax.distill import artefact
 from lsd_jax.report import figures, html, tables
@@ -37,7 +38,7 @@ _FIGURES = [
     ("wrong_per_transition", "token error"),
     ("transition_tv", "bigram TV from the exact law"),
     ("tv3", "3-gram TV from held-out text"),
-    ("gen_ppl", "gen-PPL under our autoregressive scorer"),
+    ("gen_ppl", "gen-PPL under the autoregressive scorer"),
     ("frechet", "Frechet distance from the training images"),
     ("entropy_bits", "unigram entropy of a sequence, bits"),
 ]
@@ -57,8 +58,10 @@ def build_report(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> st
     present = [name for name, _ in _FIGURES if any(name in row for row in rows)]
     columns = [column for column in _COLUMNS if any(column[0] in row for row in rows)]
     # On a known chain the exact law says all that n-grams and the gap (the path KL, there) would.
-    hidden = ("tv1", "tv2", "gap_nats") if config.data.name == "countdown" else ()
+    hidden = ("tv1", "tv2", "gap_nats") if experiment.has_exact_chain(config) else ()
     columns = [column for column in columns if column[0] not in hidden]
+    if config.evaluation.protocol:
+        columns = [_gpt2_column(config) if column[0] == "gen_ppl" else column for column in columns]
     images = [_quality(rows, metric, label, folder) for metric, label in _FIGURES if metric in present]
     records = read_students(config, workdir)
     images.append(html.Image(figures.save(figures.schedules(records), folder, "schedules"), "Learned schedules."))
@@ -83,6 +86,10 @@ def build_report(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> st
     return "\n".join(lines)
 
 
+def _gpt2_column(config):
+    return "gen_ppl", f"gen-PPL ({config.evaluation.scorer}, {config.evaluation.protocol})", "{:.2f}"
+
+
 def read_students(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[int, dict[str, Any]]:
     """The student.json records of a run by M."""
     return {
@@ -93,7 +100,7 @@ def read_students(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> d
 
 def _quality(rows, metric: str, label: str, folder: pathlib.Path) -> html.Image:
     drawn = [row for row in rows if row["nfe"] and metric in row]
-    data = next(row for row in rows if row["sampler"] == "data")
+    data = next((row for row in rows if row["sampler"] == "data"), {})
     name = "many-step limit" if metric == "bound_bits" else "real data"
     lines = {name: data[metric][0]} if metric in data else None
     figure = figures.quality_against_nfe(drawn, metric, label, lines)
@@ -102,12 +109,13 @@ def _quality(rows, metric: str, label: str, folder: pathlib.Path) -> html.Image:
 
 def _trajectory(config, workdir: pathlib.Path, folder: pathlib.Path) -> list[html.Image]:
     files = sorted((workdir / "teacher").glob("*.npz"))
-    if config.process.name != "absorbing" or not files:
+    letters = config.data.vocab_size < 100  # longer names of tokens would not fit their cells
+    if config.process.name != "absorbing" or not files or not letters:
         return []
     with np.load(files[0]) as saved:
         states, grid = saved["states"][0], saved["time_grid"]
     index = np.linspace(0, len(grid) - 1, 12).round().astype(int)
-    decode = (lambda token: alphabet.SYMBOLS[token]) if config.data.name == "text" else str
+    decode = (lambda token: alphabet.SYMBOLS[token]) if config.data.name in alphabet.DATASETS else str
     figure = figures.trajectory(states[index], decode, config.data.vocab_size, grid[index])
     return [html.Image(figures.save(figure, folder, "trajectory"), "A teacher path being revealed.")]
 
@@ -133,9 +141,7 @@ def _first_samples(config, workdir: pathlib.Path, row: dict[str, Any], count: in
         return []
     with np.load(file) as saved:
         tokens = saved["tokens"][:count]
-    if config.data.name == "text":
-        return [alphabet.decode(sequence) for sequence in tokens]
-    return [" ".join(map(str, sequence)) for sequence in tokens]
+    return list(map(decoder(config.data), tokens))
 
 
 def _terminal_columns(columns):
@@ -163,16 +169,16 @@ def _summary(config, rows) -> str:
         "The M-step bound is a bound on the log-likelihood of the few-step sampler itself on held-out data: a proper "
         "score, which no temperature lowers below the truth; it comes first. Gen-PPL falls with repetition: read it "
         f"only beside entropy and divergences. Samples a cell: {max(row['samples'] for row in rows)}."
-        + _feature_note(config, rows)
+        + _feature_note(config, rows[0])
     )
 
 
-def _feature_note(config, rows) -> str:
-    if "features" not in rows[0]:
+def _feature_note(config, row) -> str:
+    if "features" not in row:
         return ""
     reference = config.evaluation.feature_statistics or "the training split"
     return (
-        f" The Frechet distance is in the features of {rows[0]['features']}, from {reference}: it compares with no number of "
+        f" The Frechet distance is in the features of {row['features']}, from {reference}: it compares with no number of "
         "another network, reference or sample size."
     )
 

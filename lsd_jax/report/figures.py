@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
-_COLOURS = ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#000000")
-_MARKERS = "osD^vPX"
+COLOURS = ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#000000")
+MARKERS = "osD^vPX"
 
 
 def quality_against_nfe(
@@ -26,7 +26,7 @@ def quality_against_nfe(
         points = sorted((row["nfe"], _triple(row[metric])) for row in rows if row["sampler"] == name)
         nfe = [x for x, _ in points]
         middle, low, high = np.array([triple for _, triple in points]).T
-        colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+        colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
         # Samplers with one law fall on one line: lower ones are drawn wider, so that all stay visible.
         style = {"color": colour, "marker": marker, "linewidth": 1.4 + 0.6 * index, "markersize": 5 + 0.6 * index}
         axes.plot(nfe, middle, label=name, zorder=20 - index, alpha=0.9, **style)
@@ -53,7 +53,7 @@ def schedules(students: dict[int, dict[str, Any]]) -> Figure:
     grid_axes, coefficient_axes, temperature_axes = figure.subplots(1, 3)
     grid_axes.plot([0, 1], [1, 0], color="grey", linestyle=":", label="uniform")
     for index, (steps, student) in enumerate(sorted(students.items())):
-        style = {"color": _COLOURS[index % len(_COLOURS)], "marker": ".", "label": f"M={steps}"}
+        style = {"color": COLOURS[index % len(COLOURS)], "marker": ".", "label": f"M={steps}"}
         fraction = np.linspace(0, 1, steps + 1)
         grid_axes.plot(fraction, student["time_grid"], **style)
         coefficient_axes.plot(fraction[:-1], student["coefficients"], **style)

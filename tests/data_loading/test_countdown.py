@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from lsd_jax.data.countdown import sample_chain, transition_matrix
+from lsd_jax.data.chain import sample_chain
+from lsd_jax.data.countdown import transition_matrix
 
 
 def test_law_without_mixing():

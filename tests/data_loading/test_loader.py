@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from lsd_jax.data import countdown, loader
+from lsd_jax.data import chain, loader
 
 
 @pytest.fixture
 def data(monkeypatch, tmp_path):
     """A small countdown data set in a cache of its own."""
     monkeypatch.setenv("LSD_JAX_CACHE", str(tmp_path))
-    monkeypatch.setattr(countdown, "SPLITS", {"train": (0, 60), "validation": (1, 20), "test": (2, 20)})
+    monkeypatch.setattr(chain, "SPLITS", {"train": (0, 60), "validation": (1, 20), "test": (2, 20)})
     return ConfigDict({"name": "countdown", "vocab_size": 8, "sequence_length": 16, "mix": 0.0})
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsd_jax.data.countdown import sample_chain, transition_matrix
+from lsd_jax.data.chain import sample_chain
+from lsd_jax.data.countdown import transition_matrix
 from lsd_jax.distill import artefact, neighbours
 from lsd_jax.distill.plan import Plan, class_plan
 from lsd_jax.distill.student import init_student

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from configs.common import base_config
-from lsd_jax.data.countdown import sample_chain, transition_matrix
+from lsd_jax.data.chain import sample_chain
+from lsd_jax.data.countdown import transition_matrix
 from lsd_jax.distill import plan, schedule_search
 from lsd_jax.distill.teacher import bridged_teacher
 from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior, markov_log_posterior

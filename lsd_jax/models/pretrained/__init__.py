@@ -10,7 +10,7 @@ from lsd_jax.models.pretrained.files import read_tensors
 from lsd_jax.models.pretrained.mapping import FAMILIES, to_ours
 
 DIFFUSION = tuple(family for family in FAMILIES if family != "gpt2")
-PARAMETERIZATION = {"sedd": "score", "radd": "posterior", "mdlm": "posterior", "duo": "posterior"}
+PARAMETERIZATION = {"sedd": "score", "radd": "posterior", "mdlm": "posterior", "duo": "mean"}
 PROCESSES = {"sedd": ("absorbing", "uniform"), "radd": ("absorbing",), "mdlm": ("absorbing",), "duo": ("uniform",)}
 
 

@@ -191,10 +191,10 @@ def _renamed(state: dict[str, np.ndarray], table: dict[str, str], model: Any, de
         if found is None or found.shape != shape:
             wrong.append(f"{theirs} is {'missing' if found is None else found.shape} instead of {shape}")
         else:
-            flat[name] = jnp.asarray(found.T if turned else found, jnp.float32)
+            flat[name] = np.asarray(found.T if turned else found, np.float32)
     wrong += [f"{name} is unknown" for name in state if name not in used and not _BUFFERS.fullmatch(name)]
     if wrong:
         raise ValueError(f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:4])}")
-    if broken := [name for name, value in flat.items() if not bool(jnp.isfinite(value).all())]:
+    if broken := [name for name, value in flat.items() if not np.isfinite(value).all()]:
         raise ValueError(f"{len(broken)} tensors hold values that are not finite, {broken[0]} first")
-    return {"params": traverse_util.unflatten_dict(flat, sep="/")}
+    return jax.device_put({"params": traverse_util.unflatten_dict(flat, sep="/")})

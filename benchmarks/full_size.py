@@ -1,0 +1,96 @@
+"""Samples a few steps from SEDD at its published size, with random weights: does it fit, and what does a step cost?
+
+    python -m benchmarks.full_size --steps=3 --batch=1 --output=docs/results/full_size.json
+
+Sizes (Lou et al. 2024): 50,257 data tokens and a mask, 1,024 a sequence; small 12 blocks of width 768, medium 24 of 1,024.
+On an accelerator `--batch=8 --dtype=bfloat16` is a realistic setting. FLOPs count matrix products only.
+"""
+
+import argparse
+import json
+import pathlib
+import resource
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsd_jax.evaluation import Sampler, draw_samples
+from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
+from lsd_jax.models.score_fn import network_score_model
+from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.noise import LogLinear
+from lsd_jax.samplers import get_kernel
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.simulate import uniform_schedule
+from lsd_jax.workflow import revision
+
+VOCAB, LENGTH = 50_257, 1_024
+SIZES = {"small": {"dim": 768, "depth": 12, "heads": 12}, "medium": {"dim": 1_024, "depth": 24, "heads": 16}}
+
+
+def forward_flops(dim: int, depth: int, length: int = LENGTH, vocab: int = VOCAB) -> float:
+    """Floating-point operations of one network evaluation of one sequence: two a weight and token, and attention."""
+    return 2 * length * (depth * (12 * dim**2 + 2 * length * dim) + vocab * dim)
+
+
+def random_params(sizes: DDiTConfig):
+    """Parameters of the published shapes, drawn small; zeros would make every logit equal."""
+    shapes = jax.eval_shape(DDiT(sizes).init, jax.random.key(0), jnp.zeros((1, 8), jnp.int32), jnp.zeros(1))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: jnp.asarray(0.02 * rng.standard_normal(leaf.shape, np.float32)), shapes)
+
+
+def measure(size: str, steps: int, batch: int, dtype: str) -> dict:
+    """Seconds, memory and operations of `batch` sequences of `steps` steps, the first call (which compiles) apart."""
+    sizes = DDiTConfig(VOCAB, **SIZES[size], time_conditioned=True, dtype=dtype)
+    process = Absorbing(VOCAB, LogLinear())
+    params = random_params(sizes)
+    model = network_score_model(process, DDiT(sizes), params, "score")
+    sampler = Sampler(process, get_kernel("tweedie"), Coupling(), uniform_schedule(steps), LENGTH)
+    seconds = []
+    for seed in range(2):
+        began = time.monotonic()
+        tokens = draw_samples(model, sampler, jax.random.key(seed), batch, batch)
+        seconds.append(time.monotonic() - began)
+    tokens = tokens[0] if isinstance(tokens, tuple) else tokens
+    assert tokens.shape == (batch, LENGTH) and tokens.max() < VOCAB
+    flops = forward_flops(SIZES[size]["dim"], SIZES[size]["depth"])
+    peaks = [stats["peak_bytes_in_use"] for device in jax.devices() if (stats := device.memory_stats())]
+    return {
+        "model": f"SEDD-{size}'s shape, random weights",
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "device": jax.devices()[0].device_kind,
+        "dtype": dtype,
+        "batch": batch,
+        "nfe": sampler.nfe,
+        "seconds_with_compilation": round(seconds[0], 2),
+        "seconds_a_network_evaluation_and_sequence": round(seconds[1] / steps / batch, 3),
+        "teraflop_a_network_evaluation_and_sequence": round(flops / 1e12, 3),
+        "max_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "device_peak_gib": round(max(peaks) / 2**30, 2) if peaks else None,
+        "distinct_tokens": len(np.unique(tokens)),
+        "command": " ".join(["python -m benchmarks.full_size", *sys.argv[1:]]),
+        "revision": revision(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, default="small")
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--output", default="")
+    arguments = parser.parse_args()
+    result = measure(arguments.size, arguments.steps, arguments.batch, arguments.dtype)
+    text = json.dumps(result, indent=1)
+    print(text)
+    if arguments.output:
+        pathlib.Path(arguments.output).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Every sampler that one would compare, on one honest suite, at equal true numbers of network evaluations.
+
+    python -m lsd_jax.main --config=configs/benchmark.py
+    python -m lsd_jax.main --config=configs/benchmark.py:full
+
+EXPECT
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import base_config
+from lsd_jax.ablation import variant
+
+BASE = {
+    "distill.steps": 0,
+    "teacher.source": "data",
+    "teacher.steps": 256,
+    "teacher.paths": 128,
+    "student.grid_points": 128,
+    "model.name": "oracle",
+    "evaluation.num_samples": 512,
+    "evaluation.batch_size": 256,
+    "evaluation.held_out": 128,
+}
+PLAIN = {
+    "student__grid": "uniform",
+    "student__order": "fixed",
+    "student__coupling__name": "iid",
+}
+COUNTDOWN = {"data__name": "countdown", "data__vocab_size": 32, "data__sequence_length": 256}
+BIGRAM = {"data__name": "bigram", "data__sequence_length": 256}
+TOY = {"data__name": "toy", "data__vocab_size": 15, "data__sequence_length": 2, "evaluation__num_samples": 8192}
+# Where a position jumps many times it has no place in an order.
+UNIFORM = {
+    "process__name": "uniform",
+    "student__order": "fixed",
+    "student__coupling__name": "iid",
+    "teacher__paths": 64,
+}
+TEXT = {
+    "model__name": "ddit",
+    "model__weights": "text_teacher.safetensors",
+    "evaluation__scorer": "text_scorer.safetensors",
+    "evaluation__num_samples": 256,
+    "evaluation__batch_size": 64,
+    "teacher__steps": 128,
+    "student__grid_points": 64,
+}
+TASKS = {
+    "text, absorbing": TEXT,
+    "countdown, absorbing": COUNTDOWN,
+    "countdown, uniform": {**COUNTDOWN, **UNIFORM},
+    "bigrams, absorbing": BIGRAM,
+    "bigrams, uniform": {**BIGRAM, **UNIFORM},
+    "toy, absorbing": TOY,
+    "toy, uniform": {**TOY, **UNIFORM},
+}
+
+OURS = "LSD+ student (ours)"
+SAMPLERS = {
+    OURS: {},
+    "Euler": {"student__kernel": "euler"},
+    "Euler, T=0.8": {"student__kernel": "euler", "student__temperature": 0.8},
+    "Euler, top-p 0.9": {"student__kernel": "euler", "student__top_p": 0.9},
+    "Tweedie": {"student__kernel": "tweedie"},
+    "Tweedie, cosine grid": {"student__kernel": "tweedie", "student__grid": "cosine"},
+    "Tweedie, JYS grid": {"student__kernel": "tweedie", "student__grid": "jys"},
+    "ancestral (MDLM)": {"student__kernel": "ancestral"},
+    "ancestral, cached": {"student__kernel": "cached"},
+    "tau-leaping": {"student__kernel": "tau_leaping"},
+    "tau-leaping, binomial": {"student__kernel": "binomial_leaping"},
+    "theta-RK2": {"student__kernel": "theta_rk2"},
+    "theta-trapezoidal": {"student__kernel": "theta_trapezoidal"},
+    "predictor-corrector": {"student__kernel": "predictor_corrector"},
+    "ReMDM cap": {"student__kernel": "remdm_cap"},
+    "ReMDM rescale": {"student__kernel": "remdm_rescale"},
+    "ReMDM conf": {"student__kernel": "remdm_conf"},
+    "ReMDM loop": {"student__kernel": "remdm_loop"},
+    "MaskGIT": {"student__kernel": "maskgit"},
+    "top-k margin": {"student__kernel": "margin"},
+    "entropy": {"student__kernel": "entropy"},
+    "k-Gillespie": {"student__kernel": "gillespie"},
+    "first-hitting (exact)": {"student__kernel": "first_hitting"},
+    "any order (RADD)": {"student__kernel": "any_order"},
+    "uniformization (exact)": {"student__kernel": "uniformization"},
+    "cheat: Euler, T=0.3": {"student__kernel": "euler", "student__temperature": 0.3},
+}
+
+
+def get_config(variant_name: str = "") -> ConfigDict:
+    """The benchmark; "full" has every task and budget.
+
+    Raises:
+        ValueError: another variant.
+    """
+    if variant_name not in ("", "full"):
+        raise ValueError(f"configs/benchmark.py:{variant_name}: the only variant is 'full'")
+    full = variant_name == "full"
+    config = base_config()
+    config.cpu_devices = 2
+    config.update_from_flattened_dict(BASE)
+    names = TASKS if full else DEFAULT_TASKS
+    config.tasks = tuple(variant(name, **TASKS[name]) for name in names)
+    config.samplers = tuple(
+        variant(name, **({**PLAIN, **changes} if changes else {})) for name, changes in SAMPLERS.items()
+    )
+    config.nfe = (4, 8, 16, 32, 64, 128) if full else (8, 32)
+    config.ours = OURS
+    config.figure_samplers = (
+        OURS,
+        "Euler",
+        "theta-trapezoidal",
+        "ReMDM conf",
+        "MaskGIT",
+        "Tweedie, JYS grid",
+        "k-Gillespie",
+    )
+    return config
+
+
+DEFAULT_TASKS = ("text, absorbing", "countdown, absorbing", "countdown, uniform", "toy, absorbing", "toy, uniform")

@@ -1,0 +1,61 @@
+"""What the language experiments of the LSD paper share: published networks, GPT-2's vocabulary, no data set.
+
+The five experiments are configs/sedd_small.py, sedd_medium.py, radd.py, mdlm.py and duo.py. `:tiny` after a config's name runs
+its whole path in seconds on random weights of 40,000 parameters that ship with the package: the numbers mean nothing, the code
+is the same.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.common import base_config
+
+VARIANTS = ("", "tiny")
+
+
+def language_config(name: str, weights: str, shipped: str, variant: str = "", process: str = "absorbing") -> ConfigDict:
+    """Fu et al. 2025, section 5.1: teacher of 1,024 steps, zeta 5 %, 1,024 samples of 1,024 tokens, NFE 8, 16, 32, 64.
+
+    Args:
+        name: the network's family, config.model.name.
+        weights: its checkpoint on the hub.
+        shipped: the random checkpoint that `:tiny` loads instead.
+        variant: "" or "tiny".
+        process: config.process.name.
+
+    Raises:
+        ValueError: unknown variant.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"--config=...:{variant}: choose one of {VARIANTS[1:]}, or nothing after the file's name")
+    config = base_config()
+    config.data.name = "tokens"
+    config.data.sequence_length, config.data.vocab_size = 1024, 50257
+    config.data.tokenizer = "openai-community/gpt2"
+    config.process.name = process
+    config.model.name, config.model.weights, config.model.dtype = name, weights, "bfloat16"
+    config.teacher.source, config.teacher.steps, config.teacher.paths = "samples", 1024, 16
+    config.student.steps = (8, 16, 32, 64)
+    config.distill.steps = 0  # orders and grids; gradients keep M times (B, L, S) floats, 0.2 GB each and sequence
+    config.distill.batch_size = 4
+    config.distill.alignment.radius = 0.05
+    config.evaluation.scorer, config.evaluation.protocol = "openai-community/gpt2-large", "jys"
+    config.evaluation.num_samples, config.evaluation.batch_size = 1024, 8
+    config.evaluation.reference_steps = 1024
+    if process == "uniform":  # positions jump many times: no order of reveals
+        config.student.order, config.student.coupling.name, config.student.grid_points = "fixed", "iid", 64
+    if variant == "tiny":
+        _shrink(config, shipped)
+    return config
+
+
+def _shrink(config: ConfigDict, shipped: str) -> None:
+    config.data.sequence_length, config.data.vocab_size = 9, 11
+    config.data.tokenizer = "tiny_tokenizer.json"
+    config.model.weights, config.model.dtype = shipped, "float32"
+    config.teacher.steps, config.teacher.paths, config.student.grid_points = 16, 32, 8
+    config.student.steps = (2,)
+    config.distill.steps, config.distill.batch_size = 10, 8
+    config.evaluation.scorer = "tiny_gpt2"
+    config.evaluation.num_samples = config.evaluation.batch_size = 32
+    config.evaluation.reference_steps, config.evaluation.temperatures = 2, (0.8,)
+    config.verify.path, config.verify.tolerance, config.verify.sequences = "tiny_tokens.npy", 1e-3, 8

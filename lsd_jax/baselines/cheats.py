@@ -1,0 +1,62 @@
+"""Samplers that need no diffusion model and win single metrics all the same (after arXiv 2606.08417).
+
+Each is `(rng, training_tokens, count, length) -> tokens (count, length)`, uint8, at no network evaluation. A suite of
+metrics that ranks one of them well is not to be trusted; neither is a single metric that one of them wins.
+"""
+
+import numpy as np
+
+from lsd_jax.evaluation import Sampler
+from lsd_jax.metrics.ngram import ngram_ids
+from lsd_jax.processes.score import Process
+from lsd_jax.samplers import get_kernel
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.simulate import uniform_schedule
+
+_TOP = 12  # tokens, of 27
+_PERIOD = 16  # tokens a repeated snippet has
+_SNIPPETS = 64  # the most frequent ones, of which each sequence repeats one
+
+
+def top_k_iid(rng: np.random.Generator, training_NL: np.ndarray, count: int, length: int) -> np.ndarray:
+    """Independent draws of the twelve most frequent tokens: no repetition beyond chance, and no language."""
+    frequency = np.bincount(training_NL.ravel())
+    kept = np.argsort(-frequency, kind="stable")[:_TOP]
+    probs = frequency[kept] / frequency[kept].sum()
+    return kept[rng.choice(len(kept), (count, length), p=probs)].astype(np.uint8)
+
+
+def periodic(rng: np.random.Generator, training_NL: np.ndarray, count: int, length: int) -> np.ndarray:
+    """One of the 64 most frequent training snippets of 16 tokens, repeated: a language model soon predicts it surely."""
+    size, period = int(training_NL.max()) + 1, min(_PERIOD, length, training_NL.shape[1])
+    period = min(period, int(62 / np.log2(max(size, 2))))  # a snippet's number must fit an integer
+    ids, first, counts = np.unique(ngram_ids(training_NL, period, size), return_index=True, return_counts=True)
+    often = first[np.argsort(-counts, kind="stable")[:_SNIPPETS]]
+    row, start = np.divmod(often[rng.integers(0, len(often), count)], training_NL.shape[1] - period + 1)
+    snippets = training_NL[row[:, None], start[:, None] + np.arange(period)]
+    phase = rng.integers(0, period, (count, 1))
+    return np.take_along_axis(snippets, (np.arange(length) + phase) % period, 1).astype(np.uint8)
+
+
+def mirror(rng: np.random.Generator, training_NL: np.ndarray, count: int, length: int) -> np.ndarray:
+    """A training snippet followed by itself read backwards: the right letters, half of them in the wrong direction.
+
+    Raises:
+        ValueError: training sequences shorter than half of `length`.
+    """
+    half = (length + 1) // 2
+    if training_NL.shape[1] < half:
+        raise ValueError(f"mirror needs training sequences of {half} tokens, not {training_NL.shape[1]}")
+    row = rng.integers(0, len(training_NL), count)
+    start = rng.integers(0, training_NL.shape[1] - half + 1, count)
+    snippets = training_NL[row[:, None], start[:, None] + np.arange(half)]
+    return np.concatenate([snippets, snippets[:, ::-1]], 1)[:, :length].astype(np.uint8)
+
+
+CHEATS = {"top-k iid": top_k_iid, "periodic text": periodic, "mirrored text": mirror}
+
+
+def low_temperature(process: Process, length: int, steps: int, temperature: float = 0.3) -> Sampler:
+    """The cheat that does run the network: Euler at a low temperature, `steps` evaluations, few words said often."""
+    schedule = uniform_schedule(steps, temperature)
+    return Sampler(process, get_kernel("euler"), Coupling("iid"), schedule, length)

@@ -1,0 +1,110 @@
+"""Samplers without a grid: exact where they say so, independent of the batch, and faithful to given tokens."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lsd_jax.models.oracle import all_sequences
+from lsd_jax.models.score_fn import posterior_score_fn
+from lsd_jax.processes.noise import make_noise
+from lsd_jax.processes.score import make_process
+from lsd_jax.samplers import EVENT_SAMPLERS
+from lsd_jax.samplers.coupling import sequence_keys
+from lsd_jax.samplers.gillespie import holding_times, next_events
+from lsd_jax.samplers.kernel import Knobs
+from lsd_jax.samplers.simulate import Condition
+from lsd_jax.samplers.uniformization import rate_bound
+
+NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
+GOLDEN = np.load("tests/data/lsd_gillespie.npz")
+PAIRS = [(name, process) for name, sampler in EVENT_SAMPLERS.items() for process in sampler.processes]
+
+
+def run(name, world, count, budget, condition=None, keys=None):
+    keys = sequence_keys(jax.random.key(1), count) if keys is None else keys
+    draw = EVENT_SAMPLERS[name].draw
+    return jax.jit(
+        lambda keys, condition: draw(keys, world.process, world.score_fn, 3, budget, NEUTRAL, condition)[::3]
+    )(keys, condition)
+
+
+@pytest.mark.parametrize("name", ["any_order", "gillespie"])
+def test_one_token_a_call_is_exact_and_fewer_calls_are_not(toy, name):
+    world = toy("absorbing")
+    tokens, calls = run(name, world, 40_000, 3)
+    assert world.error(tokens) < 0.02 and (np.asarray(calls) == 3).all()
+    tokens, calls = run(name, world, 40_000, 2)
+    assert 0.03 < world.error(tokens) < 0.2 and (np.asarray(calls) == 2).all()
+
+
+def test_uniformization_is_exact_and_makes_the_expected_calls(toy):
+    world = toy("uniform")
+    tokens, calls = run("uniformization", world, 40_000, 1)
+    assert world.error(tokens) < 0.02
+    # The bound's integral over sigma_bar, times three positions, plus the denoising call; pieces add up to 13 percent.
+    start, end = float(world.process.noise.sigma_bar(jnp.ones(()))), 1e-3 / 3
+    integral = np.log(np.expm1(start) / np.expm1(end)) - (start - end) / 3
+    assert 3 * integral + 1 < np.asarray(calls).mean() < 1.13 * 3 * integral + 1
+
+
+def test_gillespie_under_uniform_noise_improves_with_the_budget(toy):
+    world = toy("uniform")
+    coarse, fine = (run("gillespie", world, 20_000, budget) for budget in (2, 64))
+    assert world.error(fine[0]) < 0.08 < world.error(coarse[0])
+    assert np.asarray(coarse[1]).mean() < np.asarray(fine[1]).mean() < 20
+
+
+def test_the_rate_bound_holds_for_every_posterior_and_is_reached():
+    process = make_process("uniform", 5, make_noise("loglinear"))
+    posterior = np.random.default_rng(0).dirichlet(np.full(5, 0.2), (64, 4))
+    posterior[0] = np.eye(5)[1]
+    log_posterior = jnp.log(jnp.asarray(posterior, jnp.float32) + 1e-30)
+    x = jnp.zeros((64, 4), jnp.int32)
+    score_fn = posterior_score_fn(process, lambda x, t: log_posterior)
+    for t in (1e-3, 0.1, 0.5, 0.99):
+        score = np.exp(np.asarray(score_fn(x, jnp.float32(t))))
+        total = score[..., 1:].sum(-1) / 5
+        bound = float(rate_bound(process, process.noise.sigma_bar(jnp.float32(t))))
+        assert total.max() <= bound * (1 + 1e-4)
+        np.testing.assert_allclose(total[0], bound, rtol=1e-4)
+
+
+def test_golden_gillespie_events():
+    """The paper's own code at one call: which four positions jump, and when the last of them does."""
+    process = make_process("absorbing", 11, make_noise("loglinear"))
+    log_score, t = jnp.asarray(GOLDEN["log_score"][..., :11]), jnp.float32(0.6)
+    log_rate = jax.nn.logsumexp(log_score, -1) + jnp.log(process.noise.sigma(t))
+    holding = holding_times(log_rate, jnp.asarray(GOLDEN["u_time"]))
+    chosen, elapsed = next_events(holding, jnp.full(3, 4))
+    np.testing.assert_array_equal(chosen, GOLDEN["xt"] != 11)
+    np.testing.assert_allclose(elapsed, GOLDEN["tau"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "process"), PAIRS)
+def test_a_sequence_depends_on_its_own_key_only(toy, name, process):
+    world, keys = toy(process), sequence_keys(jax.random.key(2), 6)
+    whole = run(name, world, 6, 2, keys=keys)
+    parts = [run(name, world, 3, 2, keys=part) for part in (keys[:3], keys[3:])]
+    jax.tree.map(lambda a, *b: np.testing.assert_array_equal(a, np.concatenate(b)), whole, *parts)
+
+
+@pytest.mark.parametrize(("name", "process"), PAIRS)
+def test_given_tokens_stay(toy, name, process):
+    world = toy(process)
+    fixed = np.array([[True, False, True], [False, False, True], [True, True, True]] * 2)
+    given = np.array([[0, 2, 1]] * 6)
+    tokens, calls = run(name, world, 6, 3, Condition(jnp.asarray(given), jnp.asarray(fixed)))
+    assert (np.asarray(tokens) == given)[fixed].all() and (np.asarray(tokens) < 3).all()
+    if process == "absorbing":
+        assert np.asarray(calls).tolist() == (~fixed).sum(1).tolist()
+
+
+@pytest.mark.parametrize("name", ["first_hitting", "any_order", "gillespie"])
+def test_infilling_draws_the_conditional_law(toy, name):
+    world = toy("absorbing")
+    fixed = jnp.broadcast_to(jnp.asarray([False, True, False]), (40_000, 3))
+    given = Condition(jnp.full((40_000, 3), 1), fixed)
+    tokens, _ = run(name, world, 40_000, 3, given)
+    conditional = np.where(all_sequences(3, 3)[:, 1] == 1, world.probs, 0)
+    assert world.error(tokens, conditional / conditional.sum()) < 0.02
