@@ -12,7 +12,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     # text | countdown | bigram | toy | digits | cifar10 | tokens (of a published model; no data set needed)
     config.data.name = "text"
-    # text, bigram: a file of your own instead of the shipped corpus; cifar10: a TFDS folder; tokens: text or .npy, or none
+    # text, bigram: a file of your own instead of the shipped corpus; cifar10: its archive; tokens: text or .npy, or none
     config.data.path = ""
     config.data.tokenizer = ""  # tokens: shipped name, file, folder or hub repository; empty: samples print as numbers
     config.data.normalize = False  # text, bigram: reduce any file to the 27 symbols instead of failing
@@ -39,7 +39,6 @@ def base_config() -> ml_collections.ConfigDict:
     config.model.heads = 4
     config.model.mlp_ratio = 4
     config.model.time_conditioned = False
-    config.model.dtype = "float32"  # of matrix products: float32 | bfloat16
     config.model.unet = ml_collections.ConfigDict()  # models/unet.py
     config.model.unet.ch = 128
     config.model.unet.num_res_blocks = 2
@@ -108,10 +107,8 @@ def base_config() -> ml_collections.ConfigDict:
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.scorer = ""  # weights of the autoregressive scorer; empty: no gen-PPL
     config.evaluation.protocol = ""  # empty: our own scorer | jys, mdlm: GPT-2, by these papers' conventions
-    config.evaluation.features = ""  # images: the feature network of the Frechet distance, a shipped name or a file
-    config.evaluation.feature_statistics = (
-        ""  # its reference statistics (.npz: mu, sigma); empty: from the training split
-    )
+    config.evaluation.features = ""  # images: the Frechet distance's feature network, a shipped name or a file
+    config.evaluation.feature_statistics = ""  # its reference (.npz: mu, sigma); empty: from the training split
     config.evaluation.num_samples = 128
     config.evaluation.batch_size = 64
     config.evaluation.held_out = 256  # test sequences for the bound; 0: no bound

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from lsd_jax import evaluation, experiment, scoring
+from lsd_jax import evaluation, experiment, imaging, scoring
 from lsd_jax.data import loader
 from lsd_jax.data.chain import sample_chain
 from lsd_jax.distill import artefact
@@ -38,6 +38,7 @@ class Context:
     teacher: np.ndarray | None  # fresh sequences of the teacher, for path KL; on an oracle, the held-out ones
     teacher_nats: np.ndarray | None  # (n,) the teacher's own cost of them
     scorer: scoring.Scorer | None
+    frechet: imaging.Frechet | None  # images
 
 
 def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Context:
@@ -68,7 +69,9 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
             # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
             teacher_nats = evaluation.bound_nats(backbone.model, sampler, cell_key(config, "path"), teacher, batch)
     scorer = scoring.load_scorer(config)
-    return Context(config, backbone.model, held_out, reference, many, teacher, teacher_nats, scorer)
+    return Context(
+        config, backbone.model, held_out, reference, many, teacher, teacher_nats, scorer, imaging.frechet_of(config)
+    )
 
 
 def list_cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict[str, tuple[str, Sampler]]:
@@ -82,7 +85,7 @@ def list_cells(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> dict
         schedule, coupling = artefact.schedule_of(record)
         student = Sampler(process, get_kernel(record["kernel"]), coupling, schedule, length)
         found[f"student_{steps}"] = ("LSD+ student (ours)", student)
-        for kernel in ("euler", "tweedie"):
+        for kernel in ("euler", "ancestral" if process.name == "gaussian" else "tweedie"):
             found[f"{kernel}_{steps}"] = (kernel.capitalize(), base(kernel, uniform_schedule(steps)))
         for temperature in config.evaluation.temperatures:
             tempered = base("euler", uniform_schedule(steps, temperature))
@@ -104,6 +107,8 @@ def evaluate(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenanc
     context = make_context(config, workdir)
     if context.scorer:
         provenance = provenance | {"scorer": context.scorer.identity}
+    if context.frechet:
+        provenance = provenance | {"features": context.frechet.network.name}
     if not data_done:
         tokens = data_samples(config)
         metrics = sample_metrics(context, tokens)
@@ -183,6 +188,8 @@ def sample_metrics(context: Context, tokens: np.ndarray) -> dict[str, Any]:
     if context.scorer:
         scored = context.scorer(tokens, config.evaluation.batch_size)
         metrics["gen_ppl"] = bootstrap.bootstrap_interval(gen_ppl.perplexity, scored, resamples=1000 * often)
+    if context.frechet:
+        metrics["frechet"] = context.frechet(tokens)
     if config.data.name == "countdown":  # errors are those of its grammar
         for error in chain.countdown_errors(tokens[:1]):
             statistic = lambda rows, field=error: chain.countdown_errors(rows)[field]  # noqa: E731

@@ -7,8 +7,8 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from lsd_jax import scoring
-from lsd_jax.data import alphabet, chain, images, loader, toy
+from lsd_jax import imaging, scoring
+from lsd_jax.data import alphabet, chain, loader, toy
 from lsd_jax.data.tokenizer import load_tokenizer
 from lsd_jax.distill.neighbours import MAX_VOCAB
 from lsd_jax.distill.objectives import check_objective
@@ -17,16 +17,14 @@ from lsd_jax.distill.student import init_student
 from lsd_jax.models import pretrained, weights
 from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
 from lsd_jax.models.oracle import LogPosteriorFn, enumerated_log_posterior, markov_log_posterior
-from lsd_jax.models.pretrained import tauldr
-from lsd_jax.models.pretrained.files import read_tensors
 from lsd_jax.models.score_fn import ScoreModel, network_score_model, oracle_score_model
-from lsd_jax.models.unet import UNet, UNetConfig
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import Process, make_process
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.simulate import check_kernel
 
+TRAINABLE = ("ddit", "unet")  # config.model.name
 TRAINED = "train/weights.safetensors"  # below the run directory
 
 
@@ -54,8 +52,7 @@ def coupling_of(config: ml_collections.ConfigDict) -> Coupling:
 def network_of(config: ml_collections.ConfigDict) -> weights.Sizes:
     """The sizes of the network to train."""
     if config.model.name == "unet":
-        unet = config.model.unet
-        return UNetConfig(config.data.vocab_size, config.data.shape, dtype=config.model.dtype, **unet)
+        return imaging.network_of(config)
     if config.model.dim % (2 * config.model.heads):
         raise ValueError(
             f"config.model.dim={config.model.dim} must be divisible by twice config.model.heads={config.model.heads}"
@@ -113,8 +110,10 @@ def backbone_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Bac
         return _published(config, process)
     path = weights_path(config, workdir)
     if config.model.name == "unet":
-        return image_backbone(config, process, path)
+        return Backbone(*imaging.backbone_of(config, process, path))
     sizes, params, _ = weights.load(path)
+    if (kind := weights.kind_of(sizes)) != "ddit":
+        raise ValueError(f"weights {str(path)!r} are a {kind} network; config.model.name is 'ddit'")
     if sizes.vocab_size != process.vocab_size:
         raise ValueError(
             f"weights {str(path)!r} are for {sizes.vocab_size} tokens, config.data.vocab_size={process.vocab_size}"
@@ -142,49 +141,6 @@ def _published(config: ml_collections.ConfigDict, process: Process) -> Backbone:
         )
     model = network_score_model(process, DDiT(sizes), params, pretrained.PARAMETERIZATION[name])
     return Backbone(model, {"kind": name, "id": source, "sha256": sha256})
-
-
-def image_backbone(config: ml_collections.ConfigDict, process: Process, path: pathlib.Path) -> Backbone:
-    """A U-Net from a file that training wrote, or from tauLDR's own checkpoint."""
-    shape, values = tuple(config.data.shape), process.vocab_size
-    if path.suffix in (".pt", ".pth", ".bin"):
-        try:
-            sizes, params = tauldr.unet(read_tensors(path), values, shape)
-        except ValueError as error:
-            raise ValueError(f"config.model.weights={str(path)!r} cannot be read as tauLDR's U-Net: {error}") from None
-        sizes = dataclasses.replace(sizes, fix_logistic=config.model.unet.fix_logistic)
-    else:
-        sizes, params, _ = weights.load(path)
-    kind = weights.kind_of(sizes)
-    if kind != "unet" or sizes.shape != shape or sizes.vocab_size != values:
-        found = (
-            f"a U-Net for {sizes.shape} images of {sizes.vocab_size} values" if kind == "unet" else f"a {kind} network"
-        )
-        raise ValueError(f"weights {str(path)!r} are {found}; the config has a U-Net for {shape} of {values}")
-    sizes = dataclasses.replace(sizes, dtype=config.model.dtype)
-    identity = {"kind": "unet", "id": path.name, "sha256": weights.sha256(path)}
-    return Backbone(network_score_model(process, UNet(sizes), params, "posterior"), identity)
-
-
-def check_images(config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError where shape, length, values and network do not belong together."""
-    shape, name = tuple(config.data.shape), config.data.name
-    if name not in images.SHAPES:
-        if config.model.name == "unet":
-            raise ValueError(
-                f"config.model.name='unet' needs images, config.data.name is {name!r}: {sorted(images.SHAPES)}"
-            )
-        return
-    if shape != images.SHAPES[name] or config.data.vocab_size != images.VALUES[name]:
-        raise ValueError(
-            f"config.data.shape={shape}, vocab_size={config.data.vocab_size}: {name} has {images.SHAPES[name]} and "
-            f"{images.VALUES[name]} values"
-        )
-    if config.data.sequence_length != np.prod(shape):
-        raise ValueError(
-            f"config.data.sequence_length={config.data.sequence_length}: an image of config.data.shape={shape} has "
-            f"{np.prod(shape)}"
-        )
 
 
 def check_plan(settings: ml_collections.ConfigDict, process_name: str) -> None:
@@ -236,6 +192,7 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
         raise ValueError(f"config.data.vocab_size={config.data.vocab_size}: {config.data.name} has 27 symbols")
     if config.model.name not in (names := ("ddit", "unet", "oracle", *pretrained.DIFFUSION)):
         raise ValueError(f"config.model.name={config.model.name!r}: choose one of {names}")
+    imaging.check(config)
     if config.model.dtype not in DTYPES:
         raise ValueError(f"config.model.dtype={config.model.dtype!r}: choose one of {DTYPES}")
     if config.data.name == "tokens" and (config.teacher.source != "samples" or stage == "train"):
@@ -244,9 +201,10 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
         )
     if config.data.tokenizer:
         load_tokenizer(config.data.tokenizer, config.data.vocab_size, "config.data.tokenizer")
-    check_images(config)
     if config.training.loss == "autoregressive" and stage != "train":
         raise ValueError("config.training.loss='autoregressive' trains a scorer: it goes with --stage=train only")
+    if process.name == "gaussian" and config.training.loss != "denoising":
+        raise ValueError(f"config.training.loss={config.training.loss!r}: the gaussian process trains by 'denoising'")
     network_of(config)
     kernel, coupling = get_kernel(config.student.kernel), coupling_of(config)
     check_kernel(kernel, process)
@@ -267,11 +225,12 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
                 raise ValueError(
                     f"config.student.steps={steps} is more than config.teacher.steps={config.teacher.steps}"
                 )
-    trained_here = not config.model.weights and stage in ("all", "train")
-    if config.model.name != "oracle" and not (config.model.name in ("ddit", "unet") and trained_here):
+    trained_here = config.model.name in TRAINABLE and not config.model.weights and stage in ("all", "train")
+    if config.model.name != "oracle" and not trained_here:
         backbone_of(config, workdir)
     if stage in ("all", "evaluate"):
         scoring.load_scorer(config)
+        imaging.features_of(config)
     if config.data.name == "tokens":
         loader.load_split(config.data, "test")
     else:

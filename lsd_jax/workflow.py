@@ -16,6 +16,7 @@ from absl import logging
 from lsd_jax import cells, experiment, parallel
 from lsd_jax.data import loader
 from lsd_jax.data.decode import decoder
+from lsd_jax.data.images import to_image
 from lsd_jax.distill import artefact, loop
 from lsd_jax.distill.neighbours import with_neighbours
 from lsd_jax.distill.plan import make_plans
@@ -25,7 +26,7 @@ from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teache
 from lsd_jax.evaluation import Sampler, draw_samples
 from lsd_jax.models import weights
 from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.report import build
+from lsd_jax.report import build, figures
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import sequence_keys
 from lsd_jax.training.train import train as train_network
@@ -61,7 +62,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
         print(verify(config, workdir))
         return
     claim(config, workdir)
-    if stage == "train" or (stage == "all" and config.model.name != "oracle" and not config.model.weights):
+    if stage == "train" or (stage == "all" and config.model.name in experiment.TRAINABLE and not config.model.weights):
         train(config, workdir, provenance)
     if stage in ("all", "distill"):
         distill(config, workdir, provenance)
@@ -115,7 +116,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: 
     params, result = train_network(config.data, config.training, sizes, process, path.parent, config.seed)
     card = {
         "data": config.data.to_dict(),
-        "process": {"name": process.name, **dataclasses.asdict(process.noise)},
+        "process": {**artefact.describe(process), "name": process.name, **dataclasses.asdict(process.noise)},
         "training": config.training.to_dict(),
         "hours_of_last_start": round((time.monotonic() - began) / 3600, 2),
         **result,
@@ -242,7 +243,7 @@ def student_path(workdir: pathlib.Path, steps: int) -> pathlib.Path:
 
 
 def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: str, count: int, output: str) -> None:
-    """Draws from a finished student with the config's backbone, and prints or saves one sequence a line.
+    """Draws from a finished student with the config's backbone, and prints or saves one sequence a line; images also as a PNG.
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: no or another student, or the output exists.
@@ -268,7 +269,11 @@ def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: st
     batch = min(-(-count // devices) * devices, config.evaluation.batch_size)
     tokens = draw_samples(backbone.model, sampler, key, count, batch)
     text = "\n".join(map(decoder(config.data), tokens))
-    if target:
+    if target and target.suffix == ".png" and config.data.shape:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shown = to_image(tokens, tuple(config.data.shape), config.data.vocab_size)
+        figures.image_rows({f"NFE {sampler.nfe}": shown}).savefig(target, dpi=130)
+    elif target:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text + "\n")
     else:

@@ -1,9 +1,13 @@
-"""Images as sequences of ordered pixel values: scikit-learn's digits, and CIFAR-10 through TFDS.
+"""Images as sequences of ordered pixel values: scikit-learn's digits, and CIFAR-10.
 
 A sequence is an image flattened channel by channel, row by row, as tauLDR's networks read it.
 """
 
+import hashlib
+import io
 import pathlib
+import tarfile
+import urllib.request
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -11,7 +15,8 @@ import tensorflow_datasets as tfds
 SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}  # channels, height, width
 VALUES = {"digits": 17, "cifar10": 256}
 DIGITS = {"train": slice(0, 1297), "validation": slice(1297, 1497), "test": slice(1497, 1797)}
-_CIFAR10 = {"train": "train[:49000]", "validation": "train[49000:]", "test": "test"}
+CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 
 def to_image(tokens: np.ndarray, shape: tuple[int, int, int], values: int) -> np.ndarray:
@@ -59,41 +64,62 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             yield index, {"tokens": tokens}
 
 
-class Cifar10:
-    """TFDS's CIFAR-10 read as tokens, with the calls of a builder; the last 1,000 training images are for validation."""
+class Cifar10(tfds.core.GeneratorBasedBuilder):
+    """60,000 colour images of 32 x 32 pixels (Krizhevsky 2009); the last 1,000 training images are for validation.
 
-    def __init__(self, data_dir: str | pathlib.Path):
-        self._folder = pathlib.Path(data_dir).expanduser()
-        self._builder = tfds.builder("cifar10", data_dir=self._folder, file_format="array_record")
+    From the published archive: TFDS's own builder of it needs TensorFlow to prepare the data.
+    """
 
-    def download_and_prepare(self) -> None:
-        """Fetches it once.
+    VERSION = tfds.core.Version("1.0.0")
 
-        Raises:
-            FileNotFoundError: it is not there, and cannot be fetched.
-        """
-        try:
-            self._builder.download_and_prepare()
-        except FileExistsError:
-            raise
-        except Exception as error:  # of the network, of the server, of an incomplete file: TFDS has many
-            detail = f"{type(error).__name__}: {error}".splitlines()[0][:120]
-            raise FileNotFoundError(
-                f"config.data.name='cifar10': not in {str(self._folder)!r}, and it could not be fetched ({detail}); connect "
-                "once, or set config.data.path to a TFDS folder that has it as array_record"
-            ) from None
+    def __init__(self, *, path: str = "", **kwargs):
+        self._path = path
+        super().__init__(file_format="array_record", **kwargs)
 
-    def as_data_source(self, split: str) -> "_Tokens":
-        """A sequence of {"tokens": (3072,) uint8}."""
-        return _Tokens(self._builder.as_data_source(split=_CIFAR10[split]))
+    def _info(self) -> tfds.core.DatasetInfo:
+        feature = tfds.features.Tensor(shape=(3072,), dtype=np.uint8)
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict({"tokens": feature}), description=self.__doc__
+        )
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        parts = read_cifar10(pathlib.Path(self._path).expanduser() if self._path else None)
+        return {split: self._generate_examples(rows) for split, rows in parts.items()}
+
+    def _generate_examples(self, rows):
+        for index, tokens in enumerate(rows):
+            yield index, {"tokens": tokens}
 
 
-class _Tokens:
-    def __init__(self, source):
-        self._source = source
+def read_cifar10(archive: pathlib.Path | None) -> dict[str, np.ndarray]:
+    """Tokens (n, 3072) of each split from cifar-10-binary.tar.gz, fetched if no file is named.
 
-    def __len__(self) -> int:
-        return len(self._source)
+    Raises:
+        FileNotFoundError, ValueError: no such file, no network, or another archive; one line.
+    """
+    if archive is None:
+        raw, name = _fetch(CIFAR10_URL), CIFAR10_URL
+    elif archive.is_file():
+        raw, name = archive.read_bytes(), str(archive)
+    else:
+        raise FileNotFoundError(f"config.data.path={str(archive)!r}: no such file; it is {CIFAR10_URL}")
+    if hashlib.sha256(raw).hexdigest() != CIFAR10_SHA256:
+        raise ValueError(f"{name!r} is not the whole CIFAR-10 archive (binary version); load it again")
+    rows = {}
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        for member in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):
+            content = archive.extractfile(f"cifar-10-batches-bin/{member}").read()
+            rows[member] = np.frombuffer(content, np.uint8).reshape(-1, 3073)[:, 1:]  # a label before each image
+    test, train = rows.pop("test_batch.bin"), np.concatenate(list(rows.values()))
+    return {"train": train[:-1000], "validation": train[-1000:], "test": test}
 
-    def __getitem__(self, index):
-        return {"tokens": self._source[index]["image"].transpose(2, 0, 1).reshape(-1)}
+
+def _fetch(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.read()
+    except OSError as error:
+        raise FileNotFoundError(
+            f"config.data.name='cifar10': {url} could not be fetched ({error}); connect, or set config.data.path to the file"
+        ) from None

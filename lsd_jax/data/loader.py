@@ -44,7 +44,7 @@ def make_builder(data: ml_collections.ConfigDict):
     elif data.name == "digits":
         make = functools.partial(images.Digits, data_dir=folder)
     elif data.name == "cifar10":
-        make = functools.partial(images.Cifar10, data.path or folder)
+        make = functools.partial(images.Cifar10, path=data.path, data_dir=folder)
     else:
         raise ValueError(f"config.data.name={data.name!r}: choose one of {DATASETS}")
     try:

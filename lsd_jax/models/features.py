@@ -48,7 +48,7 @@ class ClassifierConfig:
     shape: tuple[int, int, int]
     values: int
     channels: tuple[int, ...] = (16, 32)
-    dim: int = 64
+    dim: int = 16
     classes: int = 10
 
     def __post_init__(self):

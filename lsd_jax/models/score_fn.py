@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from lsd_jax.models.ddit import DDiT
 from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.noise import Exponential
 from lsd_jax.processes.score import Process, hard_tokens, log_mean_to_log_score, log_posterior_to_log_score
 
 PARAMETERIZATIONS = ("posterior", "mean", "score")
@@ -30,7 +30,7 @@ class ScoreModel(NamedTuple):
         return lambda x_BL, t: self.apply(params, x_BL, t)
 
 
-def network_score_model(process: Process, model: DDiT, params: Any, parameterization: str) -> ScoreModel:
+def network_score_model(process: Process, model: Any, params: Any, parameterization: str) -> ScoreModel:
     """A network with its output read as `parameterization` says.
 
     Raises:
@@ -57,7 +57,7 @@ def posterior_score_fn(process: Process, log_posterior_fn: Callable) -> LogScore
     return log_score_fn
 
 
-def network_score_fn(process: Process, model: DDiT, params, parameterization: str) -> LogScoreFn:
+def network_score_fn(process: Process, model: Any, params, parameterization: str) -> LogScoreFn:
     """From a network whose logits are those of log p(x_0 | x_t) ("posterior"), of log p(x_0 | x_t at the other positions)
     ("mean"), or SEDD's log-score ("score").
 
@@ -80,8 +80,10 @@ def network_score_fn(process: Process, model: DDiT, params, parameterization: st
 
 
 def told_time(model: Any, process: Process, t: jax.Array) -> jax.Array:
-    """What a network is told of the time t: t itself (tauLDR's, `reads = "time"`), or sigma_bar(t)."""
-    return t if getattr(model, "reads", "sigma_bar") == "time" else process.noise.sigma_bar(t)
+    """What a network is told of the time t: the time itself (tauLDR's, `reads = "time"`), or sigma_bar(t)."""
+    if getattr(model, "reads", "sigma_bar") == "time":
+        return process.noise.clock(t) if isinstance(process.noise, Exponential) else t
+    return process.noise.sigma_bar(t)
 
 
 def sedd_log_score(process: Process, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:

@@ -68,21 +68,33 @@ class Cosine:
 
 @dataclasses.dataclass(frozen=True)
 class Exponential:
-    """sigma_bar(t) = time_base (time_exponential^t - 1): tauLDR's scalar (Campbell et al. 2022), its CIFAR-10 values."""
+    """sigma_bar(t) = time_base (time_exponential^clock - 1): tauLDR's scalar (Campbell et al. 2022), its CIFAR-10 values.
+
+    tauLDR neither trains nor samples below `min_time`, but denoises there: its networks are too vague about nearly clean
+    data, and the rates that follow from them have no bound. Here its clock runs from `min_time` to 1 while t runs from just
+    above 0 to 1, and at t = 0 itself the data is clean: whatever the grid, the last step starts at `min_time` or later.
+    """
 
     time_base: float = 3.0
     time_exponential: float = 100.0
+    min_time: float = 0.0
+
+    def clock(self, t: jax.Array) -> jax.Array:
+        """tauLDR's time, which its networks are told."""
+        return self.min_time + (1 - self.min_time) * t
 
     def sigma(self, t: jax.Array) -> jax.Array:
         growth = np.log(self.time_exponential)
-        return self.time_base * growth * jnp.exp(growth * t)
+        return (1 - self.min_time) * self.time_base * growth * jnp.exp(growth * self.clock(t))
 
     def sigma_bar(self, t: jax.Array) -> jax.Array:
-        return self.time_base * jnp.expm1(np.log(self.time_exponential) * t)
+        noised = self.time_base * jnp.expm1(np.log(self.time_exponential) * self.clock(t))
+        return jnp.where(jnp.asarray(t) > 0, noised, 0.0)
 
     def inverse(self, sigma_bar: jax.Array) -> jax.Array:
         """The time at which the integral equals `sigma_bar`."""
-        return jnp.log1p(sigma_bar / self.time_base) / np.log(self.time_exponential)
+        clock = jnp.log1p(sigma_bar / self.time_base) / np.log(self.time_exponential)
+        return jnp.maximum(clock - self.min_time, 0.0) / (1 - self.min_time)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from lsd_jax import cells, experiment
 from lsd_jax.data import alphabet
 from lsd_jax.data.decode import decoder
+from lsd_jax.data.images import to_image
 from lsd_jax.distill import artefact
 from lsd_jax.report import figures, html, tables
 
@@ -30,6 +31,7 @@ _COLUMNS = [
     ("tv4", "4-gram TV", "{:.3f}"),
     ("entropy_bits", "entropy, bits", "{:.3f}"),
     ("gen_ppl", "gen-PPL (our scorer)", "{:.2f}"),
+    ("frechet", "Frechet distance", "{:.3f}"),
 ]
 _FIGURES = [
     ("bound_bits", "M-step bound on held-out data, bits a token"),
@@ -37,6 +39,7 @@ _FIGURES = [
     ("transition_tv", "bigram TV from the exact law"),
     ("tv3", "3-gram TV from held-out text"),
     ("gen_ppl", "gen-PPL under the autoregressive scorer"),
+    ("frechet", "Frechet distance from the training images"),
     ("entropy_bits", "unigram entropy of a sequence, bits"),
 ]
 
@@ -63,6 +66,7 @@ def build_report(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> st
     records = read_students(config, workdir)
     images.append(html.Image(figures.save(figures.schedules(records), folder, "schedules"), "Learned schedules."))
     images += _trajectory(config, workdir, folder)
+    images += _image_samples(config, workdir, folder, rows)
     texts = {f"{row['sampler']}, NFE {row['nfe']}": _first_samples(config, workdir, row) for row in rows}
     first = rows[0]
     sections = [
@@ -76,7 +80,7 @@ def build_report(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> st
     shown = _terminal_columns(columns)
     lines = [tables.text_table([_values_only(row) for row in rows], shown), ""]
     for name, samples in texts.items():
-        if name.startswith("LSD+"):
+        if name.startswith("LSD+") and samples:
             lines.append(f"{name}: {samples[0]}")
     lines += ["", f"report: {folder / 'index.html'}"]
     return "\n".join(lines)
@@ -116,9 +120,24 @@ def _trajectory(config, workdir: pathlib.Path, folder: pathlib.Path) -> list[htm
     return [html.Image(figures.save(figure, folder, "trajectory"), "A teacher path being revealed.")]
 
 
+def _image_samples(config, workdir: pathlib.Path, folder: pathlib.Path, rows) -> list[html.Image]:
+    if not config.data.shape:
+        return []
+    found = {}
+    for row in rows:
+        file = workdir / "evaluation" / f"{row['cell']}.npz"
+        if file.exists():
+            with np.load(file) as saved:
+                tokens = saved["tokens"][:12]
+            shown = to_image(tokens, tuple(config.data.shape), config.data.vocab_size)
+            found[f"{row['sampler']}, NFE {row['nfe']}"] = shown
+    path = figures.save(figures.image_rows(found), folder, "images")
+    return [html.Image(path, "The first samples of every sampler.")]
+
+
 def _first_samples(config, workdir: pathlib.Path, row: dict[str, Any], count: int = 3) -> list[str]:
     file = workdir / "evaluation" / f"{row['cell']}.npz"
-    if not file.exists():
+    if not file.exists() or config.data.shape:
         return []
     with np.load(file) as saved:
         tokens = saved["tokens"][:count]
@@ -134,6 +153,7 @@ def _terminal_columns(columns):
         "sequences_with_violation": "seq. wrong",
         "entropy_bits": "entropy",
         "gen_ppl": "gen-PPL",
+        "frechet": "Frechet",
     }
     return [(name, short.get(name, heading), form) for name, heading, form in columns]
 
@@ -149,6 +169,17 @@ def _summary(config, rows) -> str:
         "The M-step bound is a bound on the log-likelihood of the few-step sampler itself on held-out data: a proper "
         "score, which no temperature lowers below the truth; it comes first. Gen-PPL falls with repetition: read it "
         f"only beside entropy and divergences. Samples a cell: {max(row['samples'] for row in rows)}."
+        + _feature_note(config, rows[0])
+    )
+
+
+def _feature_note(config, row) -> str:
+    if "features" not in row:
+        return ""
+    reference = config.evaluation.feature_statistics or "the training split"
+    return (
+        f" The Frechet distance is in the features of {row['features']}, from {reference}: it compares with no number of "
+        "another network, reference or sample size."
     )
 
 

@@ -99,6 +99,21 @@ def trajectory(
     return figure
 
 
+def image_rows(images_by_name: dict[str, np.ndarray]) -> Figure:
+    """A row a name of its images (n, height, width, channels), uint8."""
+    names, columns = list(images_by_name), max(len(images) for images in images_by_name.values())
+    figure = Figure(figsize=(1.9 + 0.7 * columns, 0.74 * len(names) + 0.1), layout="constrained")
+    for axes in (grid := figure.subplots(len(names), columns, squeeze=False)).flat:
+        axes.axis("off")
+    for row, name in enumerate(names):
+        for column, image in enumerate(images_by_name[name]):
+            shown = image[..., 0] if image.shape[-1] == 1 else image
+            grid[row, column].imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        place = {"ha": "right", "va": "center", "fontsize": 8, "transform": grid[row, 0].transAxes}
+        grid[row, 0].text(-0.1, 0.5, name, **place)
+    return figure
+
+
 def save(figure: Figure, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes a PNG and returns its path."""
     path = folder / f"{name}.png"

@@ -51,8 +51,6 @@ class SequenceLoss:
     def __post_init__(self):
         if self.name not in LOSSES:
             raise ValueError(f"config.training.loss={self.name!r}: choose one of {LOSSES}")
-        if isinstance(self.process, DiscretizedGaussian) and self.name != "denoising":
-            raise ValueError(f"config.training.loss={self.name!r}: the gaussian process trains by 'denoising'")
 
     def __call__(self, params, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         x0_BL, t_B, key_B = batch

@@ -16,6 +16,7 @@ NOISES = (
     Cosine(),
     Cosine(1e-2),
     Exponential(),
+    Exponential(min_time=0.01),
     Constant(2.0),
 )
 TIMES = jnp.linspace(0.05, 0.95, 19)
@@ -37,6 +38,13 @@ def test_noise_grows_with_time(noise):
     sigma_bar = noise.sigma_bar(jnp.linspace(0, 1, 50))
     assert np.all(np.diff(sigma_bar) > 0)
     assert sigma_bar[0] < 2e-3
+
+
+def test_min_time_leaves_out_the_nearly_clean():
+    whole, cut = Exponential(), Exponential(min_time=0.01)
+    np.testing.assert_allclose(cut.sigma_bar(jnp.float32(1e-7)), whole.sigma_bar(jnp.float32(0.01)), rtol=1e-4)
+    assert cut.sigma_bar(jnp.float32(0)) == 0
+    np.testing.assert_allclose(cut.sigma_bar(jnp.float32(1)), whole.sigma_bar(jnp.float32(1)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name, noise", [("loglinear", LogLinear(1e-3)), ("geometric", Geometric(1e-4, 20.0))])

@@ -18,7 +18,8 @@ from lsd_jax.distill.student import Student, frozen
 from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process, legible
+from lsd_jax.processes.gaussian import DiscretizedGaussian
+from lsd_jax.processes.score import Process, hard_tokens, legible, log_concrete_score
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.simulate import simulate
 
@@ -113,7 +114,11 @@ def scaled_score(process: Process, x, log_score_BLS: jax.Array, t: jax.Array) ->
     """exp(log-score) where the process reads it, zero elsewhere; x are tokens (B, L) or soft tokens (B, L, S').
 
     Absorbing: both scores hold 1 / expm1(sigma_bar(t)), huge near t = 0; it is taken out, so that every step weighs alike.
+    Gaussian: times the base rate, which says how much of a score is read.
     """
+    if isinstance(process, DiscretizedGaussian):
+        tokens = hard_tokens(x)
+        return process.reverse_base_rate(tokens) * jnp.exp(log_concrete_score(process, log_score_BLS, tokens, t))
     if not isinstance(process, Absorbing):
         return jnp.exp(log_score_BLS)
     masked = x[..., process.mask] if x.ndim == 3 else (x == process.mask).astype(jnp.float32)
