@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 
@@ -83,12 +84,16 @@ def test_cheats_win_single_metrics_and_lose_the_suite(task):
 
 @pytest.mark.slow
 def test_low_temperature_wins_gen_ppl_and_loses_the_suite(task, tmp_path):
-    import jax
-
+    """Against Euler of the same network at equal NFE: gen-PPL 4.3 to 11.0, and 4-gram TV 0.43 to 0.36."""
     config = text.get_config()
-    sampler = cheats.low_temperature(process_of(config), LENGTH, 32)
-    assert sampler.nfe == 32
-    tokens = draw_samples(backbone_of(config, tmp_path).model, sampler, jax.random.key(0), COUNT, 32)
-    rows = rows_of(task, {"low temperature": tokens})
-    assert rows["low temperature"]["gen_ppl"][0] < rows["real"]["gen_ppl"][0]
-    check(rows, task.best)
+    model, rows = backbone_of(config, tmp_path).model, {}
+    for name, temperature in (("euler", 1.0), ("low temperature", 0.3)):
+        sampler = cheats.low_temperature(process_of(config), LENGTH, 32, temperature)
+        assert sampler.nfe == 32
+        tokens = draw_samples(model, sampler, jax.random.key(0), COUNT, 32)
+        rows[name] = suite.suite(task, tokens, resamples=0)
+    assert rows["low temperature"]["gen_ppl"][0] < 0.6 * rows["euler"]["gen_ppl"][0]
+    for name in ("tv1", "tv2", "tv3", "tv4", "energy"):
+        assert rows["low temperature"][name][0] > rows["euler"][name][0]
+    honest, cheat = suite.overall_rank(list(rows.values()), task.best)
+    assert honest < cheat
