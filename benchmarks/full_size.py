@@ -4,9 +4,14 @@
 
 Sizes (Lou et al. 2024): 50,257 data tokens and a mask, 1,024 a sequence; small 12 blocks of width 768, medium 24 of 1,024.
 On an accelerator `--batch=8 --dtype=bfloat16` is a realistic setting. FLOPs count matrix products only.
+
+    python -m benchmarks.full_size --estimate
+
+prints what the language experiments should cost on hardware that this was not run on, from operations and bytes alone.
 """
 
 import argparse
+import importlib
 import json
 import pathlib
 import resource
@@ -29,11 +34,42 @@ from lsd_jax.workflow import revision
 
 VOCAB, LENGTH = 50_257, 1_024
 SIZES = {"small": {"dim": 768, "depth": 12, "heads": 12}, "medium": {"dim": 1_024, "depth": 24, "heads": 16}}
+# Peak bfloat16 operations and memory bytes a second, from the makers' data sheets; a v4-8 slice is four chips.
+DEVICES = {"A100 80 GB": (312e12, 2.0e12), "H100": (989e12, 3.35e12), "TPU v4-8": (4 * 275e12, 4 * 1.2e12)}
+LANGUAGE = ("sedd_small", "sedd_medium", "radd", "mdlm", "duo")
 
 
 def forward_flops(dim: int, depth: int, length: int = LENGTH, vocab: int = VOCAB) -> float:
     """Floating-point operations of one network evaluation of one sequence: two a weight and token, and attention."""
     return 2 * length * (depth * (12 * dim**2 + 2 * length * dim) + vocab * dim)
+
+
+def estimate(config) -> dict[str, float]:
+    """Hours of a whole language experiment (configs/language.py) on each device, and its network evaluations.
+
+    Operations at 40 % of the peak in bfloat16 (the scorer's in float32 at a quarter of that), plus ten passes over the logits of
+    every evaluation at the memory's bandwidth.
+    """
+    size = SIZES["medium" if "medium" in config.model.weights else "small"]
+    steps, paths, settings = config.student.steps, config.teacher.paths, config.evaluation
+    samplers = 3 + len(settings.temperatures)  # student, Euler, Tweedie, tempered Euler
+    orders = 2 if config.student.order == "auto" else 1
+    calls = {
+        "teacher": 3 * paths * config.teacher.steps,  # paths, fresh samples for the path KL and their cost
+        "tables": paths * (orders * config.student.grid_points + 2 * sum(steps)),
+        "samples": settings.num_samples * (samplers * sum(steps) + settings.reference_steps),
+        "path KL": paths * (samplers * sum(steps) + settings.reference_steps),
+    }
+    calls = sum(calls.values())
+    network = calls * forward_flops(size["dim"], size["depth"])
+    scored = settings.num_samples * (samplers * len(steps) + 1)
+    scorer = scored * forward_flops(1_280, 36)  # GPT-2 large
+    bytes_moved = 10 * 4 * LENGTH * VOCAB * (calls + scored)
+    hours = {
+        device: (network / (0.4 * peak) + scorer / (0.1 * peak) + bytes_moved / bandwidth) / 3600
+        for device, (peak, bandwidth) in DEVICES.items()
+    }
+    return {"network evaluations": calls, "petaflop": (network + scorer) / 1e15} | hours
 
 
 def random_params(sizes: DDiTConfig):
@@ -84,7 +120,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--output", default="")
+    parser.add_argument("--estimate", action="store_true")
     arguments = parser.parse_args()
+    if arguments.estimate:
+        for name in LANGUAGE:
+            found = estimate(importlib.import_module(f"configs.{name}").get_config())
+            print(name, ", ".join(f"{key} {value:,.1f}" for key, value in found.items()), sep=": ")
+        return
     result = measure(arguments.size, arguments.steps, arguments.batch, arguments.dtype)
     text = json.dumps(result, indent=1)
     print(text)

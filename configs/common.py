@@ -10,13 +10,11 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    config.data.name = (
-        "text"  # text | countdown | bigram | toy | digits | cifar10 | tokens (of a published model; no data set needed)
-    )
-    config.data.path = ""  # text, bigram: a file of your own instead of the shipped corpus; tokens: text or .npy, or none; cifar10: its archive
-    config.data.tokenizer = (
-        ""  # tokens: a shipped name, file, folder or hub repository; empty: samples print as numbers
-    )
+    # text | countdown | bigram | toy | digits | cifar10 | tokens (of a published model; no data set needed)
+    config.data.name = "text"
+    # text, bigram: a file of your own instead of the shipped corpus; cifar10: its archive; tokens: text or .npy, or none
+    config.data.path = ""
+    config.data.tokenizer = ""  # tokens: shipped name, file, folder or hub repository; empty: samples print as numbers
     config.data.normalize = False  # text, bigram: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
     config.data.vocab_size = 27
@@ -31,7 +29,8 @@ def base_config() -> ml_collections.ConfigDict:
     config.process.noise.eps = 1e-3
 
     config.model = ml_collections.ConfigDict()
-    config.model.name = "ddit"  # ddit | unet (images) | oracle (countdown, bigram, toy) | sedd | radd | mdlm | duo (published checkpoints)
+    # ddit | unet (images) | oracle (countdown, bigram, toy) | sedd | radd | mdlm | duo (published checkpoints)
+    config.model.name = "ddit"
     config.model.weights = ""  # a shipped name, a path, or owner/repository of the hub; empty: train here first
     config.model.dtype = "float32"  # float32 | bfloat16: of matrix products; logits and probabilities stay float32
     config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | mean (Duo) | score (SEDD); published: known

@@ -1,4 +1,20 @@
-"""TODO"""
+"""Duo (uniform process, 170 M parameters) under few-step samplers, scored by MDLM's convention, which Duo uses.
+
+    python -m lsd_jax.main --config=configs/duo.py --stage=verify --config.verify.path=wikitext103_test.txt
+    python -m lsd_jax.main --config=configs/duo.py
+    python -m lsd_jax.main --config=configs/duo.py:tiny      # the same path on tiny random weights, half a minute
+
+Weights: s-sahoo/duo on the Hugging Face hub, fetched once; without a network name a folder that holds them by
+`--config.model.weights=FOLDER`, and others by config.data.tokenizer and config.evaluation.scorer.
+Published numbers of these samplers on this network: none in our notes. Positions jump many times, so nothing is revealed and no order
+is learned: grids only, and Tweedie and Euler differ. Conversions pass the logits more often than the estimate counts.
+Hardware and time: not run here. ESTIMATES for the whole command from operations and bytes alone (python -m benchmarks.full_size
+--estimate), three fifths of it for the 1,024-step reference: A100 2.0, H100 0.8, TPU v4-8 0.6 hours.
+`--stage=verify` expects a perplexity of 33.57 on WikiText-103, the paper's zero-shot bound (secondary, from memory: check it there).
+Students get their orders and grids (distill.steps=0). Coefficients on top by the path KL: --config.distill.steps=20
+--config.distill.batch_size=1, for about 0.6 GB (estimate) a step of the student. The objectives that keep all teacher scores
+(score_alignment, effective_transition) take 0.2 GB a path and time: not at this size.
+"""
 
 from ml_collections import ConfigDict
 
@@ -6,6 +22,7 @@ from configs.language import language_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """TODO"""
-    config = language_config("duo", "s-sahoo/duo", "tiny_duo", variant, process="uniform")
+    """Duo (uniform process, 170 M parameters); variant "tiny" runs on random weights."""
+    config = language_config("duo", "s-sahoo/duo", 33.57, "tiny_duo", 18.5075, variant, process="uniform")
+    config.evaluation.protocol = "mdlm"
     return config

@@ -12,13 +12,23 @@ from configs.common import base_config
 VARIANTS = ("", "tiny")
 
 
-def language_config(name: str, weights: str, shipped: str, variant: str = "", process: str = "absorbing") -> ConfigDict:
+def language_config(
+    name: str,
+    weights: str,
+    perplexity: float,
+    shipped: str,
+    shipped_perplexity: float,
+    variant: str = "",
+    process: str = "absorbing",
+) -> ConfigDict:
     """Fu et al. 2025, section 5.1: teacher of 1,024 steps, zeta 5 %, 1,024 samples of 1,024 tokens, NFE 8, 16, 32, 64.
 
     Args:
         name: the network's family, config.model.name.
         weights: its checkpoint on the hub.
+        perplexity: what its paper reports on WikiText-103, for --stage=verify.
         shipped: the random checkpoint that `:tiny` loads instead.
+        shipped_perplexity: its own on the shipped random tokens, recorded with this code.
         variant: "" or "tiny".
         process: config.process.name.
 
@@ -41,14 +51,15 @@ def language_config(name: str, weights: str, shipped: str, variant: str = "", pr
     config.evaluation.scorer, config.evaluation.protocol = "openai-community/gpt2-large", "jys"
     config.evaluation.num_samples, config.evaluation.batch_size = 1024, 8
     config.evaluation.reference_steps = 1024
+    config.verify.perplexity = perplexity
     if process == "uniform":  # positions jump many times: no order of reveals
         config.student.order, config.student.coupling.name, config.student.grid_points = "fixed", "iid", 64
     if variant == "tiny":
-        _shrink(config, shipped)
+        _shrink(config, shipped, shipped_perplexity)
     return config
 
 
-def _shrink(config: ConfigDict, shipped: str) -> None:
+def _shrink(config: ConfigDict, shipped: str, perplexity: float) -> None:
     config.data.sequence_length, config.data.vocab_size = 9, 11
     config.data.tokenizer = "tiny_tokenizer.json"
     config.model.weights, config.model.dtype = shipped, "float32"
@@ -59,3 +70,4 @@ def _shrink(config: ConfigDict, shipped: str) -> None:
     config.evaluation.num_samples = config.evaluation.batch_size = 32
     config.evaluation.reference_steps, config.evaluation.temperatures = 2, (0.8,)
     config.verify.path, config.verify.tolerance, config.verify.sequences = "tiny_tokens.npy", 1e-3, 8
+    config.verify.perplexity = perplexity

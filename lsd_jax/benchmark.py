@@ -178,13 +178,14 @@ def _sampler(own, cell: Cell, workdir: pathlib.Path, provenance) -> Sampler:
     """The sampler of a cell: as it starts, or distilled for every budget of its task at once."""
     student, process, length = own.student, experiment.process_of(own), own.data.sequence_length
     if student.kernel in EVENT_SAMPLERS:
-        schedule = uniform_schedule(cell.budget, student.temperature, student.top_p)
+        budget = 1 if cell.budget == EXACT else cell.budget  # which an exact sampler does not read
+        schedule = uniform_schedule(budget, student.temperature)
         return Sampler(process, get_event_sampler(student.kernel), Coupling("iid"), schedule, length)
     kernel, steps = get_kernel(student.kernel), _steps(student.kernel, cell.budget)
     if student.grid in FIXED_GRIDS and student.order == "fixed" and not own.distill.steps:
         plain = init_student(
             *(student.kernel, experiment.coupling_of(own), student.coefficient, steps),
-            *(fixed_grid(student.grid, steps), student.temperature, None, student.top_p),
+            *(fixed_grid(student.grid, steps), student.temperature),
         )
         return Sampler(process, kernel, plain.coupling, plain.schedule(), length)
     folder = workdir / "students" / slug(cell.task) / slug(cell.sampler)

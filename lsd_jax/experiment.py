@@ -164,8 +164,13 @@ def check_neighbours(config: ml_collections.ConfigDict) -> None:
         raise ValueError(f"{name}={count}: 0 for none, or at least 4 sequences to fit on")
     if not count:
         return
-    if config.process.name != "absorbing":
-        raise ValueError(f"{name}={count} needs the absorbing process, not {config.process.name!r}")
+    if config.process.name not in ("absorbing", "uniform"):
+        raise ValueError(f"{name}={count} needs the absorbing or the uniform process, not {config.process.name!r}")
+    if config.process.name == "uniform" and config.student.coupling.name != "iid":
+        coupling = config.student.coupling.name
+        raise ValueError(
+            f"{name}={count} under uniform noise needs config.student.coupling.name='iid', not {coupling!r}"
+        )
     if config.distill.steps and config.distill.objective != "path_kl":
         raise ValueError(f"{name}={count} goes with config.distill.objective='path_kl', or config.distill.steps=0")
     if config.data.vocab_size > MAX_VOCAB:

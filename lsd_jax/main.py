@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     if FLAGS.distributed:
         jax.distributed.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     logging.info("process %d of %d, devices %s", jax.process_index(), jax.process_count(), jax.devices())
-    name = pathlib.Path(FLAGS["config"].config_filename).stem
+    name = pathlib.Path(FLAGS["config"].config_filename).name.replace(".py", "").replace(":", "_")
     workdir = pathlib.Path(FLAGS.workdir or f"runs/{name}").expanduser()
     try:
         if FLAGS.stage == "sample":

@@ -20,10 +20,12 @@ from lsd_jax.data.images import to_image
 from lsd_jax.distill import artefact, loop
 from lsd_jax.distill.neighbours import with_neighbours
 from lsd_jax.distill.plan import make_plans
+from lsd_jax.distill.redraws import denoising_cost, with_redraws
 from lsd_jax.distill.student import Student, init_student
 from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher
 from lsd_jax.evaluation import Sampler, draw_samples
 from lsd_jax.models import weights
+from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.report import build, figures
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import sequence_keys
@@ -189,10 +191,19 @@ def distill(
     paths = teacher_paths(config, teacher_folder or workdir / "teacher", backbone)
     logging.info("teacher: %d paths of %d steps, %.1f s", *paths.states.shape[:2], time.monotonic() - began)
     kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
-    plans = make_plans(process, kernel, backbone.model, coupling, paths, config.student, todo)
-    if config.student.neighbours:
+    plan = functools.partial(make_plans, process, kernel, backbone.model, coupling, paths, config.student, todo)
+    if not config.student.neighbours:
+        plans = plan()
+    else:
         tokens, keys = neighbour_sequences(config, paths)
-        plans = {m: with_neighbours(process, backbone.model, plan, m, tokens, keys) for m, plan in plans.items()}
+        if isinstance(process, Absorbing):
+            plans = {m: with_neighbours(process, backbone.model, own, m, tokens, keys) for m, own in plan().items()}
+        else:
+            known = (process, kernel, backbone.model)
+            judged = paths.repeated(config.student.draws)
+            last = denoising_cost(*known, tokens, keys, judged) if config.student.grid == "optimal" else None
+            plans = plan(denoising_cost=last)
+            plans = {m: with_redraws(*known, own, tokens, keys) for m, own in plans.items()}
     logging.info("orders and grids: %.1f s", time.monotonic() - began)
     for steps, plan in plans.items():
         start = init_student(

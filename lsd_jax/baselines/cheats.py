@@ -14,7 +14,7 @@ from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.simulate import uniform_schedule
 
 _TOP = 12  # tokens, of 27
-_PERIOD = 16  # tokens a repeated snippet has
+_PERIOD = 12  # tokens a repeated snippet has
 _SNIPPETS = 64  # the most frequent ones, of which each sequence repeats one
 
 
@@ -27,13 +27,25 @@ def top_k_iid(rng: np.random.Generator, training_NL: np.ndarray, count: int, len
 
 
 def periodic(rng: np.random.Generator, training_NL: np.ndarray, count: int, length: int) -> np.ndarray:
-    """One of the 64 most frequent training snippets of 16 tokens, repeated: a language model soon predicts it surely."""
-    size, period = int(training_NL.max()) + 1, min(_PERIOD, length, training_NL.shape[1])
-    period = min(period, int(62 / np.log2(max(size, 2))))  # a snippet's number must fit an integer
-    ids, first, counts = np.unique(ngram_ids(training_NL, period, size), return_index=True, return_counts=True)
+    """One of the 64 most frequent training snippets of 12 tokens, repeated: a language model soon predicts it surely.
+
+    Only snippets that join with themselves are taken: they begin with the most frequent token (of text, the space) and
+    are followed by it.
+
+    Raises:
+        ValueError: too short training sequences, or none with such a snippet.
+    """
+    size = int(training_NL.max()) + 1
+    period = min(_PERIOD, int(62 / np.log2(max(size, 2))) - 1)  # a snippet's number must fit an integer
+    ids = ngram_ids(training_NL, period + 1, size)
+    joint = np.bincount(training_NL.ravel()).argmax()
+    row, start = np.nonzero((ids // size**period == joint) & (ids % size == joint))
+    if not len(row):
+        raise ValueError(f"no training sequence has token {joint} twice, {period} places apart")
+    _, first, counts = np.unique(ids[row, start], return_index=True, return_counts=True)
     often = first[np.argsort(-counts, kind="stable")[:_SNIPPETS]]
-    row, start = np.divmod(often[rng.integers(0, len(often), count)], training_NL.shape[1] - period + 1)
-    snippets = training_NL[row[:, None], start[:, None] + np.arange(period)]
+    chosen = often[rng.integers(0, len(often), count)]
+    snippets = training_NL[row[chosen, None], start[chosen, None] + np.arange(period)]
     phase = rng.integers(0, period, (count, 1))
     return np.take_along_axis(snippets, (np.arange(length) + phase) % period, 1).astype(np.uint8)
 

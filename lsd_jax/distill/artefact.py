@@ -119,7 +119,8 @@ def _check(record: dict[str, Any]) -> None:
         raise ValueError(f"'coefficient' is not one of {COEFFICIENTS}")
     vocab = record["vocab_size"]
     for entry in record.get("neighbours", ()):
-        if not 0 <= entry.get("step", -1) < steps or entry.get("distance", 0) < 1:
+        distance, uniform = entry.get("distance", 0), record["process"] == "uniform"
+        if not 0 <= entry.get("step", -1) < steps or distance < 1 or (uniform and distance > 1):
             raise ValueError("'neighbours' names a step or distance that does not exist")
         if np.asarray(entry.get("log_potential", ()), float).shape != (vocab, vocab):
             raise ValueError(f"'neighbours' needs tables of {vocab} times {vocab} values")

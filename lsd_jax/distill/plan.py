@@ -6,6 +6,7 @@ pattern found by local search from the best candidate, kept only if it is cheape
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +19,11 @@ from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.score import Process
-from lsd_jax.samplers import orders
+from lsd_jax.samplers import grids, orders
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel
 
-GRIDS = ("optimal", "uniform", "greedy", "profile")
+GRIDS = ("optimal", "greedy", "profile", *grids.FIXED_GRIDS)
 ORDERS = ("fixed", "auto", "learned")
 
 
@@ -64,29 +65,40 @@ def make_plans(
     paths: TeacherPaths,
     settings: ml_collections.ConfigDict,
     steps: list[int],
+    denoising_cost: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[int, Plan]:
-    """The plan of every M in `steps`; `settings` is config.student."""
-    if settings.grid == "uniform" and settings.order == "fixed":
-        return {m: Plan(coupling, np.linspace(1, 0, m + 1), {}) for m in steps}
+    """The plan of every M in `steps`; `settings` is config.student.
+
+    Args:
+        denoising_cost: what a last step with potentials costs that starts at each of the given times, nats a sequence on
+            `paths`. It may pay to denoise nearly from noise: steps of next to no size before it are then candidates too.
+    """
+    if settings.grid in grids.FIXED_GRIDS and settings.order == "fixed":
+        return {m: Plan(coupling, grids.fixed_grid(settings.grid, m), {}) for m in steps}
     tokens, keys = paths.repeated(settings.draws)
     problem = Problem(process, kernel, model, tokens, keys)
     points = min(settings.grid_points, paths.steps)
-    times = np.linspace(1, 0, points + 1)
+    times = equal = np.linspace(1, 0, points + 1)
+    if denoising_cost is not None:
+        times = np.union1d(equal, 1 - np.linspace(0, 1 / points, max(steps) + 1))[::-1]
     plans: dict[int, Plan] = {}
     for candidate in _candidates(coupling, settings):
         table = problem.table(candidate, times)
-        grids = _grids(table, times, process, settings.grid, steps)
+        if denoising_cost is not None:
+            table[:, -1] = np.minimum(table[:, -1], denoising_cost(times[:-1]))
+        found = _grids(table, times, process, settings.grid, steps)
         own = search.path_cost(table, np.arange(len(times)))
         for m in steps:
-            cost = search.path_cost(table, grids[m])
+            cost = search.path_cost(table, found[m])
             if m not in plans or cost < plans[m].metrics["cost_nats"]:
-                uniform = search.path_cost(table, search.uniform_indices(points, m))
+                among = np.flatnonzero(np.isin(times, equal))
+                uniform = search.path_cost(table, among[search.uniform_indices(points, m)])
                 metrics = {
                     "cost_nats": cost,
                     "grid_path_kl_nats": cost - own,
                     "uniform_grid_path_kl_nats": uniform - own,
                 }
-                plans[m] = Plan(candidate, times[grids[m]], metrics)
+                plans[m] = Plan(candidate, times[found[m]], metrics)
     if settings.order != "fixed":
         plans = {m: _better_sweep(problem, plan, m) for m, plan in plans.items()}
     if settings.order == "learned":
@@ -117,7 +129,7 @@ def _grids(table, times, process, method: str, steps: list[int]) -> dict[int, np
     if method == "profile":
         share = np.asarray(process.mask_probability(np.asarray(times, np.float32)))
         return {m: search.profile_indices(table, share[:-1] - share[1:], m) for m in steps}
-    return {m: search.uniform_indices(len(times) - 1, m) for m in steps}
+    return {m: grids.nearest_indices(method, len(times) - 1, m) for m in steps}
 
 
 def _better_sweep(problem: Problem, plan: Plan, steps: int) -> Plan:

@@ -46,8 +46,7 @@ def transition_kls(joints_RSS: np.ndarray, transition: np.ndarray) -> np.ndarray
 
 def transition_tv(tokens_NL: np.ndarray, initial: np.ndarray, transition: np.ndarray) -> float:
     """TV distance of the samples' bigram law from the chain's exact one at the same sequence length."""
-    exact = exact_lag_law(initial, transition, tokens_NL.shape[1], 1)
-    return float(np.abs(_bigram_law(tokens_NL, len(transition)) - exact).sum() / 2)
+    return lag_tv(tokens_NL, initial, transition, 1)
 
 
 def exact_lag_law(initial: np.ndarray, transition: np.ndarray, length: int, lag: int) -> np.ndarray:
@@ -65,17 +64,22 @@ def exact_lag_law(initial: np.ndarray, transition: np.ndarray, length: int, lag:
     return total[:, None] / (length - lag) * np.linalg.matrix_power(transition, lag)
 
 
-def lag_counts(tokens_NL: np.ndarray, lag: int, vocab_size: int) -> np.ndarray:
-    """How often every pair of tokens `lag` places apart occurs in every sequence, (N, S * S)."""
-    pairs = tokens_NL[:, :-lag].astype(np.int64) * vocab_size + tokens_NL[:, lag:]
-    pairs += np.arange(len(tokens_NL))[:, None] * vocab_size**2
-    return np.bincount(pairs.ravel(), minlength=len(tokens_NL) * vocab_size**2).reshape(len(tokens_NL), -1)
+def lag_pairs(tokens_NL: np.ndarray, lag: int, vocab_size: int) -> np.ndarray:
+    """The pair of tokens `lag` places apart at every place, a number in base `vocab_size`, int64 (N, L - lag)."""
+    return tokens_NL[:, :-lag].astype(np.int64) * vocab_size + tokens_NL[:, lag:]
+
+
+def lag_tv(tokens_NL: np.ndarray, initial: np.ndarray, transition: np.ndarray, lag: int) -> float:
+    """TV distance of the samples' joint law of tokens `lag` places apart from the chain's exact one."""
+    size = len(initial)
+    exact = exact_lag_law(initial, transition, tokens_NL.shape[1], lag)
+    counts = np.bincount(lag_pairs(tokens_NL, lag, size).ravel(), minlength=size**2)
+    return float(np.abs(counts.reshape(size, size) / counts.sum() - exact).sum() / 2)
 
 
 def _bigram_law(tokens_NL: np.ndarray, vocab_size: int) -> np.ndarray:
-    pairs = tokens_NL[:, :-1].astype(np.int64) * vocab_size + tokens_NL[:, 1:]
-    counts = np.bincount(pairs.ravel(), minlength=vocab_size**2).reshape(vocab_size, vocab_size)
-    return counts / counts.sum()
+    counts = np.bincount(lag_pairs(tokens_NL, 1, vocab_size).ravel(), minlength=vocab_size**2)
+    return counts.reshape(vocab_size, vocab_size) / counts.sum()
 
 
 def _walk(counting: np.ndarray) -> np.ndarray:

@@ -75,4 +75,5 @@ def _smooth(counts_RK: np.ndarray) -> np.ndarray:
 
 
 def _kl(p_RK: np.ndarray, r_MRK: np.ndarray) -> np.ndarray:
-    return (p_RK[None] * np.log(np.where(p_RK[None] > 0, p_RK[None] / r_MRK, 1))).sum(-1)
+    seen = p_RK[None] > 0
+    return (p_RK[None] * np.log(np.where(seen, p_RK[None], 1) / np.where(seen, r_MRK, 1))).sum(-1)

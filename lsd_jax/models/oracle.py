@@ -126,7 +126,7 @@ def enumerated_log_posterior(process: Process, probs: np.ndarray, length: int) -
     sequences_NL = all_sequences(process.vocab_size, length)
     if probs.shape != (len(sequences_NL),):
         raise ValueError(f"a law on {process.vocab_size}^{length} sequences has {len(sequences_NL)} entries")
-    log_probs_N = jnp.log(jnp.asarray(probs, jnp.float32))
+    log_probs_N = jnp.log(jnp.asarray(probs))  # float64 where it is on
     one_hot_NLS = jax.nn.one_hot(sequences_NL, process.vocab_size)
 
     def log_posterior_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:

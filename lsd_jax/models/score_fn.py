@@ -66,12 +66,13 @@ def network_score_fn(process: Process, model: Any, params, parameterization: str
     """
     if parameterization not in PARAMETERIZATIONS:
         raise ValueError(f"config.model.parameterization={parameterization!r}: choose one of {PARAMETERIZATIONS}")
+    if parameterization == "mean" and process.name == "gaussian":
+        raise ValueError("config.model.parameterization='mean' is Duo's: the gaussian process reads 'posterior'")
 
     def log_score_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
-        sigma_bar = process.noise.sigma_bar(t)
         logits_BLS = model.apply(params, x_BL, told_time(model, process, t))
         if parameterization == "score":
-            return sedd_log_score(process, logits_BLS, x_BL, sigma_bar)
+            return sedd_log_score(process, logits_BLS, x_BL, process.noise.sigma_bar(t))
         convert = log_posterior_to_log_score if parameterization == "posterior" else log_mean_to_log_score
         return convert(process, jax.nn.log_softmax(logits_BLS), x_BL, t)
 

@@ -76,7 +76,8 @@ def load(path: pathlib.Path) -> tuple[Sizes, Any, dict[str, Any]]:
 
 def sha256(path: pathlib.Path) -> str:
     """The file's SHA-256, which names a backbone in every artefact."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def resolve(name: str) -> pathlib.Path:

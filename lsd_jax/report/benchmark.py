@@ -61,9 +61,10 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path, rows: list[d
     sections, markdown, printed = [], [], []
     for task, group in by_task.items():
         columns = [column for column in [*FIRST, *METRICS] if any(column[0] in row for row in group)]
-        body = [html.Table(group, columns, "Value with its 95 % bootstrap interval over sequences.")]
-        markdown.append(f"**{task}**\n\n{tables.markdown_table([_middle(row) for row in group], columns)}")
-        printed.append(f"{task}\n{tables.text_table([_middle(row) for row in group], columns)}")
+        shown = [*_floor(group), *group]
+        body = [html.Table(shown, columns, _CAPTION)]
+        markdown.append(f"**{task}**\n\n{tables.markdown_table([_middle(row) for row in shown], columns)}")
+        printed.append(f"{task}\n{tables.text_table([_middle(row) for row in shown], columns)}")
         if rival := _rivals(config, workdir, group):
             body.append(html.Table(rival, _RIVALS, _RIVALS_CAPTION))
             markdown.append(f"{_RIVALS_CAPTION}\n\n{tables.markdown_table(rival, _RIVALS)}")
@@ -86,6 +87,18 @@ def build(config: ml_collections.ConfigDict, workdir: pathlib.Path, rows: list[d
     artefact.write(folder / "rows.json", [row for group in by_task.values() for row in group])
     (folder / "tables.md").write_text("\n\n".join([_source(rows), *markdown]) + "\n")
     return "\n\n".join([*printed, f"report: {folder / 'index.html'}"])
+
+
+_CAPTION = (
+    "Value with its 95 % bootstrap interval over sequences. The floor is what an exact sampler scores at this number of "
+    "sequences: its mean and 95 % range over repeated draws of the data's own law."
+)
+
+
+def _floor(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The floor as a row, of a task whose data row says it."""
+    found = [row["floor"] for row in group if row["sampler"] == DATA]
+    return [{"sampler": "floor", **{name: tuple(value) for name, value in floor.items()}} for floor in found]
 
 
 def overall_table(by_task: dict[str, list[dict[str, Any]]]) -> tuple[list[dict[str, Any]], list[tables.Column]]:
@@ -231,7 +244,9 @@ def _legend(figure: Figure, axes: list[Axes]) -> None:
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels()):
             found.setdefault(label, handle)
-    figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(
+        found.values(), found.keys(), loc="outside lower center", ncols=2 * min(len(axes), 3), fontsize=8, frameon=False
+    )
 
 
 def _name(metric: str) -> str:

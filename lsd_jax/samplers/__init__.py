@@ -8,7 +8,10 @@ from lsd_jax.samplers.euler import EULER
 from lsd_jax.samplers.first_hitting import FIRST_HITTING
 from lsd_jax.samplers.gillespie import GILLESPIE
 from lsd_jax.samplers.kernel import EventSampler, Kernel
+from lsd_jax.samplers.predictor_corrector import PREDICTOR_CORRECTOR
 from lsd_jax.samplers.remdm import REMDM_CAP, REMDM_CONF, REMDM_LOOP, REMDM_RESCALE
+from lsd_jax.samplers.tau_leaping import BINOMIAL_LEAPING, TAU_LEAPING
+from lsd_jax.samplers.theta import THETA_RK2, THETA_TRAPEZOIDAL
 from lsd_jax.samplers.tweedie import TWEEDIE
 from lsd_jax.samplers.uniformization import UNIFORMIZATION
 
@@ -17,6 +20,11 @@ _KERNELS = (
     TWEEDIE,
     ANCESTRAL,
     CACHED,
+    TAU_LEAPING,
+    BINOMIAL_LEAPING,
+    THETA_TRAPEZOIDAL,
+    THETA_RK2,
+    PREDICTOR_CORRECTOR,
     REMDM_CAP,
     REMDM_RESCALE,
     REMDM_CONF,

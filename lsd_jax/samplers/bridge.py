@@ -75,7 +75,12 @@ def from_log_probs(x_BL: jax.Array, log_mass_BLS: jax.Array) -> Transition:
 
 
 def transition_kl(p: Transition, q: Transition) -> jax.Array:
-    """KL(p || q) in nats at every position, (B, L), of two transitions from the same tokens."""
+    """KL(p || q) in nats at every position, (B, L), of two transitions from the same tokens; p's positions are independent.
+
+    Where q redraws them from left to right it is the mean over p's tokens to the left.
+    """
+    if (joint := q.redraw()) is not None:
+        return joint.kl_from(jnp.exp(p.log_law()))
     stay_BL, jump_BLS = p.probabilities()
     log_jump_BL = jnp.log(-jnp.expm1(jnp.minimum(q.log_stay_BL, -1e-30)))
     log_q_BLS = log_jump_BL[..., None] + jax.nn.log_softmax(q.log_destination_BLS)

@@ -30,7 +30,7 @@ class Knobs:
         coefficient: "score" multiplies the score by Phi (Fu et al. 2025, eq. 5); "log_score" multiplies its logarithm
             (the authors' released code).
         log_neighbour: potentials (D, S, S) between tokens revealed in one step (samplers/transition.py), (M, D, S, S) in a
-            schedule; None draws them independently. Absorbing process only.
+            schedule; None draws them independently. Under uniform noise D is 1 and every position is redrawn.
         top_p: tokens are drawn from the smallest set that holds this share of the probability (Holtzman et al. 2020).
     """
 
@@ -151,7 +151,8 @@ def jump_form(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, knobs:
         log_mass_BLS = jnp.where(jax.nn.one_hot(x_BL, process.vocab_size) > 0, -1e30, log_mass_BLS)
     jump_BL = jnp.minimum(jnp.exp(jax.nn.logsumexp(log_mass_BLS, -1)), _MAX_JUMP)
     log_stay_BL = jnp.where(movable_BL, jnp.log1p(-jump_BL), 0.0)
-    return Transition(x_BL, log_stay_BL, knobs.temper(log_mass_BLS), knobs.log_neighbour)
+    redraws = not isinstance(process, Absorbing)
+    return Transition(x_BL, log_stay_BL, knobs.temper(log_mass_BLS), knobs.log_neighbour, redraws)
 
 
 def denoise(process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.Array, knobs: Knobs) -> Transition:

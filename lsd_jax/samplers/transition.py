@@ -5,7 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-_BELOW_ONE = 1 - 2.0**-23  # an inverse CDF must not be asked for its very end
+from lsd_jax.samplers.draws import inverse_cdf
+from lsd_jax.samplers.redraw import Redraw, redraw
 
 
 @jax.tree_util.register_dataclass
@@ -19,12 +20,15 @@ class Transition:
         log_destination_BLS: unnormalised log-probabilities of the data token jumped to.
         log_neighbour_DSS: potentials (distance - 1, token to the left, own token), added between a position that jumps and
             the nearest one to its left that jumps in the same step, up to D apart; None draws independently.
+        redraws: the potentials, of distance one, act on the whole law of every position instead, staying included
+            (samplers/redraw.py): under uniform noise no token is settled by staying.
     """
 
     x_BL: jax.Array
     log_stay_BL: jax.Array
     log_destination_BLS: jax.Array
     log_neighbour_DSS: jax.Array | None = None
+    redraws: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def sample(self, jump_uniform_BL: jax.Array, token_uniform_BL: jax.Array) -> jax.Array:
         """The next tokens from two uniforms a position, one for whether to jump and one for where to (inverse CDF).
@@ -32,9 +36,11 @@ class Transition:
         Two draws keep the probability of a jump exact: a float32 categorical over "stay" and S tokens loses everything
         below about 1e-7, which a teacher of a thousand steps lives on.
         """
+        if (joint := self.redraw()) is not None:
+            return joint.sample(token_uniform_BL)
         jump_BL = self.jumps(jump_uniform_BL)
         if self.log_neighbour_DSS is None:
-            token_BL = _inverse_cdf(self.log_destination_BLS, token_uniform_BL)
+            token_BL = inverse_cdf(self.log_destination_BLS, token_uniform_BL)
         else:
             token_BL = self._from_left_to_right(jump_BL, token_uniform_BL)
         return jnp.where(jump_BL, token_BL, self.x_BL)
@@ -49,7 +55,7 @@ class Transition:
         def draw(left_B, position):
             log_destination_BS, jump_B, uniform_B, distance_B = position
             log_potential_BS = _potential(self.log_neighbour_DSS, distance_B, left_B)
-            token_B = _inverse_cdf(log_destination_BS + log_potential_BS, uniform_B)
+            token_B = inverse_cdf(log_destination_BS + log_potential_BS, uniform_B)
             return jnp.where(jump_B, token_B, left_B), token_B
 
         positions = self.log_destination_BLS, jump_BL, uniform_BL, distance_BL
@@ -58,6 +64,8 @@ class Transition:
 
     def log_prob(self, next_BL: jax.Array) -> jax.Array:
         """log-probability (B, L) of moving to tokens `next_BL` at each position, given the positions to its left."""
+        if (joint := self.redraw()) is not None:
+            return joint.log_prob(next_BL)
         log_jump_BL = jnp.log(-jnp.expm1(jnp.minimum(self.log_stay_BL, -1e-30)))
         moved_BL = log_jump_BL + self.destination_log_prob(next_BL, next_BL != self.x_BL)
         return jnp.where(next_BL == self.x_BL, self.log_stay_BL, moved_BL)
@@ -78,6 +86,19 @@ class Transition:
         stay_BL = jnp.exp(self.log_stay_BL)
         return stay_BL, (1 - stay_BL)[..., None] * jax.nn.softmax(self.log_destination_BLS)
 
+    def log_law(self) -> jax.Array:
+        """log-probabilities (B, L, S) of the next token, staying included, without neighbours; x_BL are data tokens."""
+        here_BLS = jax.nn.one_hot(self.x_BL, self.log_destination_BLS.shape[-1]) > 0
+        log_jump_BL = jnp.log(-jnp.expm1(jnp.minimum(self.log_stay_BL, -1e-30)))
+        moved_BLS = log_jump_BL[..., None] + jax.nn.log_softmax(self.log_destination_BLS)
+        return jnp.where(here_BLS, self.log_stay_BL[..., None], moved_BLS)
+
+    def redraw(self) -> Redraw | None:
+        """The joint law of the next tokens where potentials act on whole laws, else None."""
+        if not self.redraws or self.log_neighbour_DSS is None:
+            return None
+        return redraw(self.log_law(), self.log_neighbour_DSS[0])
+
 
 def nearest_left(jump_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Distance to and index of the nearest jumping position to the left, each (B, L); distance 0 where there is none."""
@@ -91,14 +112,6 @@ def _potential(log_neighbour_DSS: jax.Array, distance: jax.Array, left: jax.Arra
     reach = log_neighbour_DSS.shape[0]
     found = log_neighbour_DSS[jnp.clip(distance - 1, 0, reach - 1), left]
     return jnp.where(((distance > 0) & (distance <= reach))[..., None], found, 0.0)
-
-
-def _inverse_cdf(log_mass: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with one uniform each."""
-    top = jax.lax.stop_gradient(log_mass.max(-1, keepdims=True))
-    cumulative = jnp.cumsum(jnp.exp(log_mass - top), -1)
-    target = jnp.minimum(uniform, _BELOW_ONE)[..., None] * cumulative[..., -1:]
-    return (cumulative <= target).sum(-1, dtype=jnp.int32)
 
 
 def fine_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

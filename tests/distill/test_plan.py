@@ -15,6 +15,7 @@ from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import make_process
 from lsd_jax.samplers import get_kernel, orders
 from lsd_jax.samplers.coupling import Coupling, sequence_keys
+from lsd_jax.samplers.grids import fixed_grid
 
 S, L, P = 6, 32, 64
 CHAIN = transition_matrix(S, 0.01)
@@ -90,13 +91,22 @@ def test_refinement_is_kept_only_if_unseen_paths_agree():
     assert gain >= 0 and (gain > 0) == (not np.array_equal(coarse.times, fine.times))
 
 
-@pytest.mark.parametrize("method", ["greedy", "profile", "uniform"])
+@pytest.mark.parametrize("method", ["greedy", "profile", "uniform", "cosine"])
 def test_other_grids_are_grids_and_no_better_than_the_optimal_one(method):
     best = plans([4], coupling=Coupling("iid"), order="fixed")[4]
     other = plans([4], coupling=Coupling("iid"), order="fixed", grid=method)[4]
-    if method != "uniform":  # which needs no table
+    if method in ("greedy", "profile"):  # the fixed ones need no table
         assert other.metrics["cost_nats"] >= best.metrics["cost_nats"] - 1e-6
+    else:
+        np.testing.assert_array_equal(other.times, fixed_grid(method, 4))
     assert len(other.times) == 5 and (np.diff(other.times) < 0).all()
+
+
+def test_a_fixed_grid_with_a_chosen_order_lies_on_the_fine_grid():
+    found = plans([4], order="auto", grid="quadratic")[4]
+    if found.coupling.generator != "pattern":  # a sweep has times of its own
+        assert found.metrics["cost_nats"] >= plans([4], order="auto")[4].metrics["cost_nats"] - 1e-6
+    assert len(found.times) == 5 and (np.diff(found.times) < 0).all()
 
 
 def test_images_get_the_cheapest_order_of_the_plane():

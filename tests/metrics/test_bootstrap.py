@@ -27,3 +27,11 @@ def test_seed_decides_and_level_widens():
 
 def test_constant_values_have_no_spread():
     assert bootstrap.mean_interval(np.full(7, 2.5)) == (2.5, 2.5, 2.5)
+
+
+def test_weights_draw_the_same_resamples():
+    values = np.random.default_rng(2).normal(size=40)
+    drawn = bootstrap.resample_weights(40, seed=3, resamples=60) @ values / 40
+    wanted = bootstrap.bootstrap_interval(np.mean, values, seed=3, resamples=60)
+    assert bootstrap.shifted_interval(values.mean(), drawn) == pytest.approx(wanted)
+    assert bootstrap.shifted_interval(1.5, []) == (1.5, 1.5, 1.5)

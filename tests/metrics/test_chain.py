@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from lsd_jax.data.chain import sample_chain
 from lsd_jax.metrics import chain
 
 INITIAL = np.array([0.2, 0.5, 0.3])
@@ -52,3 +53,50 @@ def test_kl_weighs_rows_by_the_samples_own_frequencies():
 def test_tv_by_hand():
     tokens = np.array([[0, 1], [0, 1]])  # one pair, of probability 0.2 * 0.6
     assert chain.transition_tv(tokens, INITIAL, TRANSITION) == pytest.approx(1 - 0.2 * 0.6)
+
+
+def jys_walk(sequence):
+    """The JYS count as a walk over one sequence, token by token: what it checked at v > 0 it then treats as a 0."""
+    wrong, previous = 0, sequence[0]
+    for token in sequence[1:]:
+        wrong += previous > 0 and token != previous - 1
+        previous = 0 if previous > 0 else token
+    return wrong / len(sequence)
+
+
+def test_jys_count_is_the_walk_and_hides_half_of_the_errors():
+    S, rng = 32, np.random.default_rng(0)
+    transition = np.diag(np.ones(S - 1), -1)
+    transition[0] = 1 / S  # in the data of JYS a countdown starts anywhere, at 0 too
+    clean = sample_chain(rng, np.full(S, 1 / S), transition, 1500, 256)
+    tokens = np.where(rng.random(clean.shape) < 0.05, rng.integers(0, S, clean.shape), clean)
+    errors = chain.countdown_errors_by_sequence(tokens)
+    np.testing.assert_allclose(errors["wrong_jys_count"][:50], [jys_walk(row) for row in tokens[:50].tolist()])
+    # The published count reads 4.6 %. Of transitions at v > 0, nearly all, 1 - 0.95^2 = 9.75 % hold a corrupted token.
+    assert errors["wrong_jys_count"].mean() == pytest.approx(0.046, abs=0.0015)
+    previous, following = tokens[:, :-1], tokens[:, 1:]
+    all_wrong = ((previous > 0) & (following != previous - 1)).mean()
+    assert all_wrong == pytest.approx(0.09, abs=0.002)
+    assert chain.countdown_errors(clean)["wrong_jys_count"] == 0
+
+
+def test_exact_lag_law_is_that_of_all_sequences():
+    length = 5
+    every = np.array(list(itertools.product(range(3), repeat=length)))
+    probs = np.exp(chain.exact_log_prob(every, INITIAL, TRANSITION))
+    for lag in (1, 2, 4):
+        joint = np.zeros((3, 3))
+        for i in range(length - lag):
+            np.add.at(joint, (every[:, i], every[:, i + lag]), probs / (length - lag))
+        np.testing.assert_allclose(chain.exact_lag_law(INITIAL, TRANSITION, length, lag), joint, atol=1e-12)
+    with pytest.raises(ValueError, match="5 tokens"):
+        chain.exact_lag_law(INITIAL, TRANSITION, length, 5)
+
+
+def test_lag_tv_sees_a_dependence_that_the_lags_before_it_miss():
+    # Two alternating independent coins: neighbours are independent, tokens two apart always equal.
+    first, second = np.array(list(itertools.product(range(2), repeat=2))).T
+    tokens = np.stack([first, second, first, second], 1)
+    fair = np.full((2, 2), 0.5)
+    assert chain.lag_tv(tokens, fair[0], fair, 1) == pytest.approx(0)
+    assert chain.lag_tv(tokens, fair[0], fair, 2) == pytest.approx(1 / 2)

@@ -27,7 +27,9 @@ def test_countdown_errors_by_hand():
     tokens = np.array([[3, 2, 1, 0, 5], [3, 2, 9, 0, 0]])  # wrong: 2->9, 9->0, 0->0
     errors = chain.countdown_errors(tokens)
     assert errors["wrong_per_transition"] == pytest.approx(3 / 8)
-    assert errors["wrong_jys_count"] == pytest.approx(1 / 8)  # 2->9 and 0->0 are skipped
+    assert errors["wrong_jys_count"] == pytest.approx(
+        1 / 10
+    )  # 2->9 is skipped, 0->0 allowed, both first tokens counted
     assert errors["sequences_with_violation"] == pytest.approx(1 / 2)
 
 

@@ -60,3 +60,14 @@ def test_rotary_products_depend_on_the_distance_only():
         np.testing.assert_allclose(diagonal, diagonal[0], atol=1e-4)
     assert np.ptp(products) > 0.1
     np.testing.assert_allclose(products[0, 0], q @ k, rtol=1e-5)
+
+
+def test_the_hidden_state_is_what_the_head_reads_and_adds_no_parameter():
+    for conditioned in (False, True):
+        model, start, params = make(time_conditioned=conditioned)
+        assert set(start) == {"params"}
+        logits, kept = model.apply(params, X, SIGMA, mutable=["intermediates"])
+        head = params["params"]["head"]
+        (hidden,) = kept["intermediates"]["hidden"]
+        np.testing.assert_allclose(hidden @ head["kernel"] + head["bias"][None, None], logits, atol=1e-5)
+        np.testing.assert_array_equal(logits, model.apply(params, X, SIGMA))

@@ -9,6 +9,7 @@ import pytest
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import Geometric, LogLinear
 from lsd_jax.processes.score import (
+    log_mean_to_log_score,
     log_posterior_to_log_score,
     log_score_to_log_posterior,
     reverse_rate,
@@ -53,6 +54,20 @@ def test_score_is_the_ratio_of_marginals(kind, t, joint):
                 continue
             neighbour = (*x[:i], v, *x[i + 1 :])
             np.testing.assert_allclose(found[i, v], p_t[neighbour] / p_t[x], rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
+def test_score_from_the_law_given_the_other_positions(t, joint):
+    process = Uniform(S, LogLinear())
+    p_t = noisy_joint(process, joint, t)
+    q = np.asarray(process.marginal(jnp.arange(S), jnp.full(S, t)), np.float64)
+    for x in itertools.product(range(S), repeat=L):
+        # p(x_0 at i | x_t elsewhere) is the posterior without the factor q(x_t at i | x_0 at i).
+        mean = posterior(process, joint, x, t) / np.stack([q[:, token] for token in x])
+        log_mean = jnp.log(jnp.asarray(mean / mean.sum(-1, keepdims=True), jnp.float32))[None]
+        found = np.exp(log_mean_to_log_score(process, log_mean, jnp.array([x]), jnp.asarray(t)))[0]
+        for i, v in itertools.product(range(L), range(S)):
+            np.testing.assert_allclose(found[i, v], p_t[(*x[:i], v, *x[i + 1 :])] / p_t[x], rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [Absorbing, Uniform])

@@ -1,14 +1,11 @@
 """Kernels against the reference's numbers, enumeration on a tiny space, and each other."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior
-from lsd_jax.models.score_fn import posterior_score_fn
+from lsd_jax.models.oracle import all_sequences
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import make_process
 from lsd_jax.samplers import KERNELS, get_kernel
@@ -16,11 +13,21 @@ from lsd_jax.samplers.coupling import Coupling, sequence_keys
 from lsd_jax.samplers.first_hitting import first_hitting
 from lsd_jax.samplers.kernel import Knobs, denoise
 from lsd_jax.samplers.simulate import Schedule, simulate, uniform_schedule
+from tests.samplers import enumeration
 
 GOLDEN = np.load("tests/data/sedd_samplers.npz")
 NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
 S, L = 3, 3
-ONE_STAGE = sorted(name for name, kernel in KERNELS.items() if kernel.has_likelihood)
+ENUMERABLE = (
+    "euler",
+    "tweedie",
+    "ancestral",
+    "tau_leaping",
+    "binomial_leaping",
+    "theta_trapezoidal",
+    "theta_rk2",
+    "predictor_corrector",
+)
 PROBS = np.random.default_rng(0).dirichlet(np.full(S**L, 0.3))
 
 
@@ -83,64 +90,38 @@ def test_golden_steps(graph, name, noise, index, consistent):
 
 
 def oracle(name):
-    if name == "gaussian":
-        process = make_process(name, S, make_noise("exponential", time_base=0.2), rate_sigma=1.0, q_sigma=3.0)
-    else:
-        process = make_process(name, S, make_noise("loglinear"))
-    return process, posterior_score_fn(process, enumerated_log_posterior(process, PROBS, L))
+    return enumeration.oracle(name, PROBS, S, L)
 
 
 def law_of(tokens) -> np.ndarray:
-    index = np.asarray(tokens) @ S ** np.arange(L)[::-1]
-    return np.bincount(index, minlength=S**L) / len(tokens)
-
-
-def exact_law(process, score_fn, kernel, schedule) -> np.ndarray:
-    """The law of a sampler's output by enumerating every state of every step."""
-    states = all_sequences(process.num_states, L)
-    x = jnp.asarray(states)
-    law = np.asarray(jnp.exp(jax.vmap(process.prior_log_prob)(x)))
-    grid = schedule.time_grid
-    for k in range(schedule.steps):
-        knobs = jax.tree.map(lambda leaf, k=k: leaf[k], schedule.knobs)
-        if k < schedule.steps - 1:
-            transition = kernel.step(process, score_fn, x, grid[k], grid[k + 1], knobs)
-        else:
-            transition = denoise(process, score_fn, x, grid[k], knobs)
-        stay, jump = (np.asarray(part, np.float64) for part in transition.probabilities())
-        table = np.zeros((*states.shape, process.num_states))
-        table[..., :S] = np.where((stay < 1)[..., None], jump, 0)
-        table[np.arange(len(states))[:, None], np.arange(L)[None], states] += stay
-        per_target = table[:, np.arange(L)[None], states].prod(-1)
-        law = law @ per_target
-    data = (states < S).all(1)
-    return law[data] / law[data].sum()
+    return enumeration.law_of(tokens, S)
 
 
 @pytest.mark.parametrize(
-    ("kernel", "name"), [(kernel, name) for kernel in ONE_STAGE for name in KERNELS[kernel].processes]
+    ("kernel", "name"), [(kernel, name) for kernel in ENUMERABLE for name in get_kernel(kernel).processes]
 )
 def test_simulation_draws_the_enumerated_law(name, kernel):
     process, score_fn = oracle(name)
     schedule = uniform_schedule(4)
     schedule = Schedule(schedule.time_grid, Knobs(jnp.linspace(0.1, -0.2, 4), jnp.linspace(-0.3, 0.2, 4)))
-    exact = exact_law(process, score_fn, get_kernel(kernel), schedule)
-    sample = simulate(jax.random.key(0), process, get_kernel(kernel), score_fn, schedule, Coupling("iid"), 40_000, L)
-    assert sample.nfe == 4
-    assert np.abs(law_of(sample.tokens) - exact).sum() / 2 < 0.02
+    kernel = get_kernel(kernel)
+    exact = enumeration.exact_law(process, score_fn, kernel, schedule, L)
+    sample = simulate(jax.random.key(0), process, kernel, score_fn, schedule, Coupling("iid"), 40_000, L)
+    assert sample.nfe == 3 * kernel.nfe + 1
+    assert enumeration.total_variation(law_of(sample.tokens), exact) < 0.02
 
 
 @pytest.mark.parametrize(
-    ("kernel", "name"), [(kernel, name) for kernel in ONE_STAGE for name in KERNELS[kernel].processes]
+    ("kernel", "name"),
+    [(kernel, name) for kernel in ("euler", "tweedie", "ancestral") for name in get_kernel(kernel).processes],
 )
-def test_first_order_convergence(name, kernel):
-    """Halving the step halves the total-variation error, by enumeration: no sampling noise in the slope."""
+def test_the_last_step_converges_too(name, kernel):
+    """Halving the step halves the error at the data, the denoising step included (test_convergence.py: every kernel)."""
     process, score_fn = oracle(name)
-    run = functools.partial(exact_law, process, score_fn, get_kernel(kernel))
-    errors = [np.abs(run(uniform_schedule(steps)) - PROBS).sum() / 2 for steps in (32, 64, 128)]
-    orders = np.log2(np.array(errors[:-1]) / errors[1:])
+    laws = [enumeration.exact_law(process, score_fn, get_kernel(kernel), uniform_schedule(m), L) for m in (32, 64, 128)]
+    errors = np.array([enumeration.total_variation(law, PROBS) for law in laws])
     assert errors[-1] < 0.02
-    np.testing.assert_allclose(orders, 1.0, atol=0.3)
+    np.testing.assert_allclose(np.log2(errors[:-1] / errors[1:]), 1.0, atol=0.3)
 
 
 def test_first_hitting_is_exact():

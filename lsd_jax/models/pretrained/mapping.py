@@ -63,10 +63,10 @@ def to_ours(family: str, tensors: dict[str, np.ndarray], card: dict[str, Any], m
         sizes = _gpt2_sizes(state, card)
         params = _renamed(state, _GPT2, GPT2(sizes), sizes.depth, transpose=False)
         return sizes, params
-    if family != "radd" and "sigma_map.mlp.0.weight" not in state:
-        raise ValueError(
-            f"no tensor sigma_map.mlp.0.weight: without a time input it is no {family.upper()} network, but RADD's"
-        )
+    time = "sigma_map.mlp.0.weight"
+    if (time in state) == (family == "radd"):
+        has = "has" if time in state else "lacks"
+        raise ValueError(f"another architecture: it {has} a time input ({time}), and no {family.upper()} network does")
     sizes = _ddit_sizes(state, card, masked)
     state = _data_tokens_only(state, masked)
     params = _renamed(state, _DDIT, DDiT(sizes), sizes.depth, transpose=True)

@@ -65,7 +65,7 @@ def _from_hub(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
     offline = False
     for name in names:
         try:
-            return pathlib.Path(hf_hub_download(repository, name, revision=revision or None))
+            return pathlib.Path(hf_hub_download(repository, name, revision=revision or None, local_files_only=offline))
         except errors.GatedRepoError:
             raise ValueError(
                 f"{field}={source!r}: access is granted on https://huggingface.co/{repository}; ask there, then `hf auth login`"
@@ -74,7 +74,9 @@ def _from_hub(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
             raise ValueError(
                 f"{field}={source!r}: the hub has no such repository or revision, or it is private (then `hf auth login`)"
             ) from None
-        except errors.LocalEntryNotFoundError:  # not in the cache, and the hub cannot be asked
+        except (
+            errors.LocalEntryNotFoundError
+        ):  # not in the cache, and the hub cannot be asked: not for the next name either
             offline = True
         except errors.EntryNotFoundError:
             continue

@@ -32,6 +32,8 @@ TREE = {
     "note": None,
 }
 
+TREE["model"]._metadata = collections.OrderedDict([("", {"version": 1})])  # as every state dict carries
+
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 @pytest.mark.parametrize("folder", ["archive/", ""])

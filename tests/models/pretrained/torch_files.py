@@ -69,7 +69,10 @@ def save(path: pathlib.Path, tree: Any, compression: int = zipfile.ZIP_STORED, f
             storage = StorageOf(len(storages) - 1, storages[-1])
             return Call(REBUILD, storage, 0, node.shape, strides, False, {})
         if isinstance(node, dict):
-            return type(node)((name, describe(child)) for name, child in node.items())
+            described = type(node)((name, describe(child)) for name, child in node.items())
+            if hasattr(node, "_metadata"):
+                described._metadata = node._metadata
+            return described
         return [describe(child) for child in node] if isinstance(node, list) else node
 
     write_zip(path, dumps(describe(tree)), storages, compression, folder)

@@ -1,0 +1,88 @@
+"""What a sampler's step holds in memory beyond the network's own logits, by XLA's account of the compiled program.
+
+python -m benchmarks.sampler_memory --output=FILE.json
+
+One step from a network's hidden state (4, 1024, 768) over 50,257 tokens: logits, log-score, transition, uniforms, draw.
+Nothing is run: the numbers are the compiler's. What the step adds is its temporaries less the array of logits, which the
+network's head makes in any case, over the size of that array.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+
+from lsd_jax.models.score_fn import posterior_score_fn, sedd_log_score
+from lsd_jax.processes.noise import make_noise
+from lsd_jax.processes.score import make_process
+from lsd_jax.samplers import get_kernel
+from lsd_jax.samplers.coupling import Coupling, path_noise
+from lsd_jax.samplers.kernel import Knobs
+from lsd_jax.workflow import revision
+
+S, L, B, D = 50_257, 1024, 4, 768
+LIMIT = 1.5
+CASES = [
+    (kernel, parameterization)
+    for kernel in ("euler", "tweedie", "ancestral", "tau_leaping", "binomial_leaping")
+    for parameterization in ("posterior", "score")
+]
+
+
+def temporaries(kernel: str, parameterization: str, process_name: str = "absorbing") -> int:
+    """Bytes of temporaries of one compiled step."""
+    process = make_process(process_name, S, make_noise("loglinear"))
+
+    def step(hidden_BLD, head_DS, x_BL, key_B, t, u, knobs):
+        def log_score_fn(x_BL, t):
+            if parameterization == "score":
+                return sedd_log_score(process, hidden_BLD @ head_DS, x_BL, process.noise.sigma_bar(t))
+            posterior = lambda x, t: jax.nn.log_softmax(hidden_BLD @ head_DS)  # noqa: E731
+            return posterior_score_fn(process, posterior)(x_BL, t)
+
+        transition = get_kernel(kernel).step(process, log_score_fn, x_BL, t, u, knobs)
+        noise = path_noise(key_B, process, Coupling("iid"), L)
+        return transition.sample(*noise.step(jnp.zeros((), jnp.int32), jnp.zeros((B, L))))
+
+    f32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)  # noqa: E731
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), B))
+    tokens = jax.ShapeDtypeStruct((B, L), jnp.int32)
+    args = (f32(B, L, D), f32(D, S), tokens, keys, f32(), f32(), Knobs(f32(), f32()))
+    return jax.jit(step).lower(*args).compile().memory_analysis().temp_size_in_bytes
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the ratios and writes the record; 1 if one is above the limit."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", required=True, type=pathlib.Path, help="JSON file to write")
+    args = parser.parse_args(argv)
+    logits = 4 * B * L * S
+    results = []
+    for kernel, parameterization in CASES:
+        temporary = temporaries(kernel, parameterization)
+        ratio = temporary / logits - 1
+        results.append(
+            {"kernel": kernel, "parameterization": parameterization, "temporary_bytes": temporary, "ratio": ratio}
+        )
+        print(f"{kernel:18} {parameterization:10} {ratio:.3f} of the logits on top of them")
+    record = {
+        "command": " ".join(["python -m benchmarks.sampler_memory", *argv]),
+        "revision": revision(),
+        "backend": jax.default_backend(),
+        "jax": jax.__version__,
+        "sizes": {"vocab": S, "length": L, "batch": B, "width": D},
+        "logits_bytes": logits,
+        "limit": LIMIT,
+        "results": results,
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(record, indent=1) + "\n")
+    return int(any(result["ratio"] > LIMIT for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Tau-leaping and the corrector against closed forms and the reference's numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lsd_jax.models.score_fn import posterior_score_fn
+from lsd_jax.processes.noise import make_noise
+from lsd_jax.processes.score import make_process, reverse_rate
+from lsd_jax.samplers import get_kernel
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.kernel import Knobs
+from lsd_jax.samplers.predictor_corrector import corrector, predictor_corrector
+from lsd_jax.samplers.simulate import simulate, uniform_schedule
+from lsd_jax.samplers.theta import clock, time_at
+
+GOLDEN = np.load("tests/data/lsd_samplers.npz")
+NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
+
+
+def random_score(process, seed=0):
+    log_score = jax.random.normal(jax.random.key(seed), (2, 5, process.vocab_size))
+    x = jax.random.randint(jax.random.key(seed + 1), (2, 5), 0, process.num_states)
+    return x, lambda x_BL, t: log_score
+
+
+@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+def test_poisson_leaping_against_counts(name):
+    """Counts drawn for every token, positions with two jumps rejected."""
+    process = make_process(name, 4, make_noise("loglinear"))
+    x, score_fn = random_score(process)
+    t, u = jnp.float32(0.8), jnp.float32(0.6)
+    mean = (t - u) * np.asarray(reverse_rate(process, score_fn(x, t), x, t), np.float64)
+    counts = np.random.default_rng(0).poisson(mean, (40_000, *mean.shape))
+    one = counts.sum(-1, keepdims=True) == 1
+    stay, jump = get_kernel("tau_leaping").step(process, score_fn, x, t, u, NEUTRAL).probabilities()
+    np.testing.assert_allclose(jump, (counts * one).mean(0), atol=0.012)
+    total = mean.sum(-1, keepdims=True)
+    np.testing.assert_allclose(jump, mean * np.exp(-total), rtol=1e-5, atol=1e-7)
+    stay, jump = get_kernel("binomial_leaping").step(process, score_fn, x, t, u, NEUTRAL).probabilities()
+    np.testing.assert_allclose(stay, np.exp(-total[..., 0]), rtol=1e-5)
+    shares = mean / np.where(total > 0, total, 1)
+    np.testing.assert_allclose(jump, shares * -np.expm1(-total), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kernel", ["tau_leaping", "binomial_leaping"])
+def test_knobs_of_a_leap(kernel):
+    process = make_process("uniform", 4, make_noise("loglinear"))
+    x, score_fn = random_score(process)
+    step = lambda *knobs: get_kernel(kernel).step(process, score_fn, x, 0.5, 0.49, Knobs(*knobs)).probabilities()  # noqa: E731
+    stay, jump = step(jnp.zeros(()), jnp.zeros(()))
+    half, _ = step(jnp.log(0.5), jnp.zeros(()))
+    np.testing.assert_allclose((1 - half) / (1 - stay), 0.5, rtol=0.1)
+    cold_stay, cold = step(jnp.zeros(()), jnp.log(0.5))
+    np.testing.assert_allclose(cold_stay, stay)
+    np.testing.assert_allclose(
+        cold / cold.sum(-1, keepdims=True), jump**2 / (jump**2).sum(-1, keepdims=True), rtol=1e-4
+    )
+    _, top = step(jnp.zeros(()), jnp.zeros(()), "score", None, 0.1)
+    assert ((top > 0).sum(-1) == 1).all()
+
+
+@pytest.mark.parametrize("noise", ["loglinear", "geometric", "cosine"])
+def test_the_clock_and_its_inverse(noise):
+    process = make_process("absorbing", 4, make_noise(noise))
+    t = jnp.asarray([1e-3, 0.1, 0.5, 0.9, 0.99])
+    np.testing.assert_allclose(time_at(process, clock(process, t)), t, rtol=2e-4)
+    np.testing.assert_allclose(clock(process, t), jnp.log(process.mask_probability(t)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_corrector_against_the_reference(index):
+    """The released corrector adds the forward rates transposed: from the mask to every token, and from a token to nowhere.
+
+    Put back in their place they are ours; how often a position leaves its state is the same.
+    """
+    process, x = make_process("absorbing", 11, make_noise("loglinear")), GOLDEN["in/xt"]
+    t, h = GOLDEN["in/t_step"][index]
+    score_fn = lambda x, t: jnp.asarray(GOLDEN["in/output_log_score"][..., :11])  # noqa: E731
+    golden = np.asarray(GOLDEN[f"out/pc_corrector_xt_prob_{index}"], np.float64)
+    transition = corrector(process, score_fn, jnp.asarray(x), jnp.float32(t), jnp.float32(h), NEUTRAL)
+    assert transition.log_destination_BLS.shape == (*x.shape, 12)
+    scale, masked = max(1.0, np.abs(golden).max()), x == 11
+    leave = 1 - np.take_along_axis(golden, x[..., None], -1)[..., 0]
+    assert np.abs(-np.asarray(transition.log_stay_BL) - leave).max() / scale < 5e-5
+    mean = np.where(transition.log_destination_BLS > -1e29, np.exp(transition.log_destination_BLS), 0)
+    forward = h * GOLDEN["out/sigma"][index]
+    assert np.abs(mean[masked][:, :11] - (golden[masked][:, :11] - forward)).max() / scale < 5e-5
+    np.testing.assert_allclose(mean[~masked][:, 11], forward, rtol=2e-4)
+    assert (mean[masked][:, 11] == 0).all() and (mean[~masked][:, :11] == 0).all()
+
+
+def test_corrector_masks_again_and_knows_it():
+    process = make_process("absorbing", 4, make_noise("loglinear"))
+    x, score_fn = jnp.zeros((500, 40), jnp.int32), lambda x, t: jnp.zeros((*x.shape, 4))
+    transition = corrector(process, score_fn, x, jnp.float32(0.5), jnp.float32(0.2), NEUTRAL)
+    uniforms = jax.random.uniform(jax.random.key(0), (2, *x.shape))
+    drawn = np.asarray(transition.sample(*uniforms))
+    assert set(np.unique(drawn)) == {0, process.mask}
+    expected = 1 - np.exp(-0.2 * float(process.noise.sigma(0.5)))
+    assert (drawn == process.mask).mean() == pytest.approx(expected, abs=0.01)
+    np.testing.assert_allclose(
+        transition.log_prob(jnp.full_like(x, process.mask)), jnp.log(expected) * jnp.ones(x.shape), rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+def test_a_small_corrector_step_keeps_the_marginal_law(name):
+    """p_u is stationary under forward plus reverse rates: to first order in the duration nothing changes."""
+    from tests.samplers import enumeration
+
+    probs = np.random.default_rng(0).dirichlet(np.full(9, 0.5))
+    with jax.enable_x64(True):
+        process, score_fn = enumeration.oracle(name, probs, 3, 2)
+        law = enumeration.marginal_law(process, probs, 2, 0.4)
+        states = jnp.asarray(enumeration.all_sequences(process.num_states, 2))
+        moved = []
+        for duration in (0.02, 0.01):
+            transition = corrector(process, score_fn, states, 0.4, duration, NEUTRAL)
+            probs_NLV = np.asarray(enumeration.state_probs(transition, process.num_states))
+            matrix = probs_NLV[:, np.arange(2)[None], np.asarray(states)].prod(-1)
+            np.testing.assert_allclose(matrix.sum(1), 1, rtol=1e-6)
+            moved.append(enumeration.total_variation(law @ matrix, law))
+    assert moved[0] / moved[1] == pytest.approx(4, rel=0.1)  # second order in the duration
+
+
+@pytest.mark.parametrize("entry", [0.55, 1.0])
+def test_evaluations_before_entry_are_not_made(entry):
+    process = make_process("absorbing", 3, make_noise("loglinear"))
+    calls = []
+
+    def log_posterior(x_BL, t):
+        jax.debug.callback(lambda: calls.append(1))
+        return jnp.full((*x_BL.shape, 3), -np.log(3.0))
+
+    kernel = predictor_corrector(correctors=2, entry_time=entry)
+    sample = simulate(
+        jax.random.key(0), process, kernel, posterior_score_fn(process, log_posterior), uniform_schedule(5),
+        Coupling("iid"), 2, 4,
+    )  # fmt: skip
+    jax.effects_barrier()
+    corrected = sum(u < entry for u in (0.8, 0.6, 0.4, 0.2))
+    assert len(calls) == 5 + 2 * corrected
+    np.testing.assert_array_equal(sample.calls_B, [len(calls)] * 2)
+    assert sample.nfe == 4 * 3 + 1

@@ -1,0 +1,102 @@
+"""Rare jumps: a float32 teacher of 1,024 steps against a float64 one, and a naive float32 draw that must fail."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lsd_jax.models.score_fn import posterior_score_fn
+from lsd_jax.processes.noise import make_noise
+from lsd_jax.processes.score import make_process
+from lsd_jax.samplers import get_kernel
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.kernel import Knobs
+from lsd_jax.samplers.simulate import Schedule, simulate
+
+S, L, STEPS, MIX = 4096, 16, 1024, 0.3
+# Rare tokens: half of the vocabulary has a thousandth of the probability.
+UNIGRAM = np.where(np.arange(S) % 2 == 0, 1.0, 1e-3)
+UNIGRAM /= UNIGRAM.sum()
+PROCESS = make_process("absorbing", S, make_noise("loglinear"))
+
+
+def log_posterior(x_BL, t):
+    """A token follows its left neighbour by one with probability 1 - MIX, where that one is known."""
+    left_BL = jnp.pad(x_BL[:, :-1], ((0, 0), (1, 0)), constant_values=S)
+    follows = (jnp.arange(S)[None, None] == (left_BL[..., None] + 1) % S) & (left_BL < S)[..., None]
+    weight = jnp.where(left_BL < S, MIX, 1.0)[..., None]
+    return jnp.log(weight * jnp.asarray(UNIGRAM, jnp.float32)[None, None] + (1 - MIX) * follows)
+
+
+def in_float32(batch, steps):
+    """States (steps + 1, B, L) at the first times of the 1,024-step grid."""
+    times = np.concatenate([np.linspace(1, 0, STEPS + 1)[: steps + 1], [0.0]])
+    schedule = Schedule(jnp.asarray(times, jnp.float32), Knobs(jnp.zeros(steps + 1), jnp.zeros(steps + 1)))
+    args = (PROCESS, get_kernel("tweedie"), posterior_score_fn(PROCESS, log_posterior), schedule, Coupling("iid"))
+    return np.asarray(jax.jit(lambda key: simulate(key, *args, batch, L, keep_states=True).states)(jax.random.key(0)))[
+        : steps + 1
+    ]
+
+
+def in_float64(batch, steps):
+    """The same sampler in numpy."""
+    rng, states = np.random.default_rng(0), [np.full((batch, L), S)]
+    cumulative = np.cumsum(UNIGRAM)
+    for k in range(steps):
+        x = states[-1].copy()
+        left = np.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=S)
+        jump = (x == S) & (rng.random(x.shape) < 1 / (STEPS - k))
+        follow = (left < S) & (rng.random(x.shape) > MIX)
+        drawn = np.minimum(np.searchsorted(cumulative, rng.random(x.shape)), S - 1)
+        states.append(np.where(jump, np.where(follow, (left + 1) % S, drawn), x))
+    return np.stack(states)
+
+
+def in_naive_float32(batch, steps):
+    """One Gumbel-max over "stay" and all tokens."""
+
+    def step(x_BL, k):
+        p = 1 / (STEPS - k)
+        log_probs = jnp.concatenate(
+            [log_posterior(x_BL, None) + jnp.log(p), jnp.full((batch, L, 1), jnp.log1p(-p))], -1
+        )
+        drawn = jax.random.categorical(jax.random.fold_in(jax.random.key(0), k), log_probs)
+        x_BL = jnp.where(x_BL == S, drawn, x_BL)
+        return x_BL, x_BL
+
+    start = jnp.full((batch, L), S)
+    states = jax.jit(lambda: jax.lax.scan(step, start, jnp.arange(steps))[1])()
+    return np.concatenate([np.asarray(start)[None], np.asarray(states)])
+
+
+def statistics(states, windows):
+    """Per position: reveals in each time window, rare tokens and tokens that do not follow, each with its standard error."""
+    known = (states < S).reshape(len(states), -1).mean(1)
+    reveals = np.diff(known[np.linspace(0, len(states) - 1, windows + 1).astype(int)])
+    last = states[-1]
+    pairs = (last[:, 1:] < S) & (last[:, :-1] < S)
+    wrong = (pairs & (last[:, 1:] != (last[:, :-1] + 1) % S)).sum() / max(1, pairs.sum())
+    rare = ((last < S) & (last % 2 == 1)).mean()
+    values = np.array([*reveals, wrong, rare])
+    counts = np.array([*[last.size] * windows, max(1, pairs.sum()), last.size])
+    return values, np.sqrt(np.maximum(values * (1 - values), 1e-4) / counts)
+
+
+def distances(states, reference, windows):
+    """Each statistic's distance from the reference's, in standard errors."""
+    (value, error), (wanted, own) = (statistics(s, windows) for s in (states, reference))
+    return np.abs(value - wanted) / np.hypot(error, own)
+
+
+def test_the_first_steps_of_a_teacher():
+    steps = 128
+    reference = in_float64(4000, steps)
+    assert distances(in_float32(32, steps), reference, 1).max() < 4
+    assert distances(in_naive_float32(32, steps), reference, 1)[0] > 4  # the tail of its Gumbels is cut off
+
+
+@pytest.mark.slow
+def test_a_whole_teacher():
+    reference = in_float64(4000, STEPS)
+    assert distances(in_float32(64, STEPS), reference, 4).max() < 4
+    assert distances(in_naive_float32(64, STEPS), reference, 4).max() > 4

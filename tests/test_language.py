@@ -1,0 +1,82 @@
+"""The language experiments end to end on networks of 40,000 random weights: the paths of the published ones, not their numbers."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from lsd_jax import workflow
+
+FAST = ("sedd_small", "duo")  # both processes, both protocols
+SLOW = ("sedd_medium", "radd", "mdlm")
+
+
+def tiny(name, **changes):
+    config = importlib.import_module(f"configs.{name}").get_config("tiny")
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.fixture
+def quick_compile():
+    """What compiles is run once: do not optimise it."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_tiny_runs_from_checkpoint_to_report_and_again(tmp_path, capsys, quick_compile, name):
+    run, config = tmp_path / "run", tiny(name)
+    workflow.run(config, run, "all", command="test")
+    printed = capsys.readouterr().out
+    assert "LSD+ student" in printed and "gen-PPL" in printed
+    record = json.loads((run / "students" / "M2" / "student.json").read_text())
+    assert record["backbone"]["kind"] == config.model.name and len(record["backbone"]["sha256"]) == 64
+    assert record["backbone"]["id"] == config.model.weights and record["vocab_size"] == 11
+    rows = {row["cell"]: row for row in json.loads((run / "report" / "metrics.json").read_text())}
+    assert set(rows) == {"student_2", "euler_2", "tweedie_2", "euler_T0.8_2"}  # no data: no row of data
+    for row in rows.values():
+        assert row["gen_ppl"][0] > 1 and 0 < row["entropy_bits"][0] < 3.5 and "path_kl_nats" in row
+        assert row["scorer"]["protocol"] == config.evaluation.protocol and row["precision"] == "float32"
+        assert "bound_bits" not in row and "tv1" not in row
+    workflow.run(config, run, "all", command="test")  # finds everything done
+    capsys.readouterr()
+    workflow.sample(config, tmp_path / "other", str(run / "students" / "M2" / "student.json"), 3, "")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and set("".join(lines).replace("<|endoftext|>", "")) <= set(" aeinorst\\")
+
+
+@pytest.mark.parametrize("name", FAST + SLOW)
+def test_verify_knows_the_right_weights_from_wrong_ones(tmp_path, capsys, quick_compile, name):
+    workflow.run(tiny(name), tmp_path / "run", "verify", command="test")
+    assert "verified: perplexity" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_verify_refuses(tmp_path, quick_compile):
+    with pytest.raises(
+        ValueError, match=r"but 5 is known: \+[\d.]+%, more than config.verify.tolerance=0.001; another"
+    ):
+        workflow.run(tiny("radd", **{"verify.perplexity": 5.0}), tmp_path, "verify", command="test")
+    with pytest.raises(ValueError, match="config.verify.perplexity=0.0: name the perplexity"):
+        workflow.run(tiny("radd", **{"verify.perplexity": 0.0}), tmp_path, "verify", command="test")
+    with pytest.raises(ValueError, match="config.verify.path is empty"):
+        workflow.run(tiny("radd", **{"verify.path": ""}), tmp_path, "verify", command="test")
+
+
+def test_the_variant_is_named_on_the_command_line(tmp_path):
+    command = [sys.executable, "-m", "lsd_jax.main", "--config=configs/radd.py:huge"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and "choose one of ('tiny',)" in done.stderr
+
+
+@pytest.mark.parametrize("name", FAST + SLOW)
+def test_the_published_settings(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert config.student.steps == (8, 16, 32, 64) and config.teacher.steps == 1024
+    assert config.distill.alignment.radius == 0.05 and config.evaluation.num_samples == 1024
+    assert (config.data.sequence_length, config.data.vocab_size) == (1024, 50257)
