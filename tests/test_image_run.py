@@ -22,7 +22,7 @@ def tiny(**changes):
             "teacher.paths": 32,
             "student.steps": (3,),
             "student.grid_points": 8,
-            "distill.steps": 10,
+            "distill.steps": 0,
         },
         **{"distill.batch_size": 8, "evaluation.num_samples": 64, "evaluation.batch_size": 64},
         **{"evaluation.held_out": 16, "evaluation.reference_steps": 3, "evaluation.temperatures": ()},
