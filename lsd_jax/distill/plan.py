@@ -6,6 +6,7 @@ pattern found by local search from the best candidate, kept only if it is cheape
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import numpy as np
 from absl import logging
 
 from lsd_jax.distill import schedule_search as search
+from lsd_jax.distill.klub import jys_grids
 from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.processes.absorbing import Absorbing
@@ -22,7 +24,8 @@ from lsd_jax.samplers import orders
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel
 
-GRIDS = ("optimal", "uniform", "greedy", "profile")
+GRIDS = ("optimal", "uniform", "greedy", "jys", "profile")
+HALVING = ("greedy", "jys")
 ORDERS = ("fixed", "auto", "learned")
 
 
@@ -65,7 +68,12 @@ def make_plans(
     settings: ml_collections.ConfigDict,
     steps: list[int],
 ) -> dict[int, Plan]:
-    """The plan of every M in `steps`; `settings` is config.student."""
+    """The plan of every M in `steps`; `settings` is config.student.
+
+    Raises:
+        ValueError: a grid that halves, and an M that is no power of two.
+    """
+    check_halving(settings.grid, steps)
     if settings.grid == "uniform" and settings.order == "fixed":
         return {m: Plan(coupling, np.linspace(1, 0, m + 1), {}) for m in steps}
     tokens, keys = paths.repeated(settings.draws)
@@ -75,10 +83,16 @@ def make_plans(
     plans: dict[int, Plan] = {}
     for candidate in _candidates(coupling, settings):
         table = problem.table(candidate, times)
-        grids = _grids(table, times, process, settings.grid, steps)
         own = search.path_cost(table, np.arange(len(times)))
+        if settings.grid == "jys":  # off the candidate times
+            grids = jys_grids(process, model, candidate, tokens, keys, max(steps))
+            costs = {m: problem.cost(candidate, grids[m]) for m in steps}
+        else:
+            indices = _grids(table, times, process, settings.grid, steps)
+            grids = {m: times[indices[m]] for m in steps}
+            costs = {m: search.path_cost(table, indices[m]) for m in steps}
         for m in steps:
-            cost = search.path_cost(table, grids[m])
+            cost = costs[m]
             if m not in plans or cost < plans[m].metrics["cost_nats"]:
                 uniform = search.path_cost(table, search.uniform_indices(points, m))
                 metrics = {
@@ -86,7 +100,7 @@ def make_plans(
                     "grid_path_kl_nats": cost - own,
                     "uniform_grid_path_kl_nats": uniform - own,
                 }
-                plans[m] = Plan(candidate, times[grids[m]], metrics)
+                plans[m] = Plan(candidate, grids[m], metrics)
     if settings.order != "fixed":
         plans = {m: _better_sweep(problem, plan, m) for m, plan in plans.items()}
     if settings.order == "learned":
@@ -94,6 +108,12 @@ def make_plans(
     if settings.refine and settings.grid == "optimal":
         plans = {m: _refined(problem, plan, 1 / points) for m, plan in plans.items()}
     return plans
+
+
+def check_halving(grid: str, steps: Sequence[int]) -> None:
+    """Raises ValueError where a grid that halves is asked for an M that is no power of two."""
+    if grid in HALVING and (missing := [m for m in steps if m < 1 or m & (m - 1)]):
+        raise ValueError(f"config.student.grid={grid!r} halves: config.student.steps={missing} holds no power of two")
 
 
 def _candidates(coupling: Coupling, settings) -> list[Coupling]:
@@ -108,12 +128,7 @@ def _grids(table, times, process, method: str, steps: list[int]) -> dict[int, np
     if method == "optimal":
         return search.shortest_paths(table, max(steps))
     if method == "greedy":
-        found = search.greedy_paths(table, max(steps))
-        if missing := set(steps) - set(found):
-            raise ValueError(
-                f"config.student.grid='greedy' halves: config.student.steps={sorted(missing)} holds no power of two"
-            )
-        return found
+        return search.greedy_paths(table, max(steps))
     if method == "profile":
         share = np.asarray(process.mask_probability(np.asarray(times, np.float32)))
         return {m: search.profile_indices(table, share[:-1] - share[1:], m) for m in steps}
