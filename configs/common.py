@@ -69,11 +69,12 @@ def base_config() -> ml_collections.ConfigDict:
 
     config.student = ml_collections.ConfigDict()
     config.student.steps = (4, 8, 16, 32)  # M: each is distilled
-    config.student.kernel = "tweedie"  # euler | tweedie | ancestral
+    config.student.kernel = "tweedie"  # euler | tweedie | ancestral, or any of lsd_jax.samplers.KERNELS
     config.student.coefficient = "score"  # score (the paper's eq. 5) | log_score (the authors' code)
     config.student.temperature = 1.0  # where the student starts, and stays if distill.steps is 0
+    config.student.top_p = 1.0  # tokens are drawn from the smallest set with this share of the probability; 1: all
     config.student.grid = (
-        "optimal"  # optimal (shortest path) | uniform | greedy (JYS's halving) | profile (random order)
+        "optimal"  # optimal (shortest path) | uniform | jys (KLUB) | greedy (halving) | profile (random order)
     )
     config.student.grid_points = 128  # candidate times of the cost table
     config.student.refine = False  # move the grid off the candidate times where unseen paths agree

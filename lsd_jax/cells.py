@@ -20,7 +20,7 @@ from lsd_jax.evaluation import Sampler
 from lsd_jax.metrics import bootstrap, chain, gen_ppl, ngram
 from lsd_jax.progress import Progress
 from lsd_jax.samplers import get_kernel
-from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.coupling import Coupling, sequence_keys
 from lsd_jax.samplers.simulate import uniform_schedule
 
 ORDERS = (1, 2, 3, 4)
@@ -61,7 +61,7 @@ def make_context(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Co
         teacher = teacher_nats = None
         if config.teacher.source == "samples":  # the law of a teacher of data is the data's: the gap says it all
             schedule = uniform_schedule(config.teacher.steps)
-            kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
+            kernel, coupling = get_kernel(config.student.kernel).stand_in, experiment.coupling_of(config)
             sampler = Sampler(process, kernel, coupling, schedule, config.data.sequence_length)
             teacher = evaluation.draw_samples(
                 backbone.model, sampler, cell_key(config, "draw"), config.teacher.paths, batch
@@ -135,7 +135,8 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
     """The record of one cell: samples, their metrics, the bound on held-out data; the samples go beside it as npz."""
     config, settings = context.config, context.config.evaluation
     key_draw, key_bound = jax.random.split(cell_key(config, name))
-    tokens = evaluation.draw_samples(context.model, sampler, key_draw, settings.num_samples, settings.batch_size)
+    keys = sequence_keys(key_draw, settings.num_samples)
+    tokens, calls = evaluation.draw_and_count(context.model, sampler, keys, settings.batch_size)
     metrics = sample_metrics(context, tokens)
     metrics |= likelihood_metrics(context, sampler, bound_of(context, sampler, key_bound))
     if jax.process_index() == 0:
@@ -143,6 +144,7 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
         np.savez_compressed(folder / f"{name}.npz", tokens=tokens)
     return {
         "nfe": sampler.nfe,
+        "calls": round(float(calls.mean()), 2),  # below nfe where a kernel skips some
         "steps": sampler.schedule.steps,
         "kernel": sampler.kernel.name,
         "coupling": dataclasses.asdict(sampler.coupling),

@@ -39,8 +39,10 @@ class Sampler:
 
     @property
     def has_likelihood(self) -> bool:
-        """Whether the M-step bound is defined for it."""
+        """Whether the M-step bound is defined for it, and finite."""
         if isinstance(self.kernel, EventSampler) or not self.kernel.has_likelihood:
+            return False
+        if self.schedule.knobs.top_p < 1:  # what lies outside the nucleus is impossible
             return False
         # Draws that share a shift have no tractable likelihood where positions jump many times.
         return self.process.name == "absorbing" or self.coupling.name == "iid"

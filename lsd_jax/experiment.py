@@ -12,7 +12,7 @@ from lsd_jax.data import alphabet, chain, loader, toy
 from lsd_jax.data.tokenizer import load_tokenizer
 from lsd_jax.distill.neighbours import MAX_VOCAB
 from lsd_jax.distill.objectives import check_objective
-from lsd_jax.distill.plan import GRIDS, ORDERS
+from lsd_jax.distill.plan import GRIDS, ORDERS, check_halving
 from lsd_jax.distill.student import init_student
 from lsd_jax.models import pretrained, weights
 from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
@@ -22,7 +22,8 @@ from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import Process, make_process
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.samplers.simulate import check_kernel
+from lsd_jax.samplers.kernel import Kernel
+from lsd_jax.samplers.simulate import check_coupling, check_kernel
 
 TRAINABLE = ("ddit", "unet")  # config.model.name
 TRAINED = "train/weights.safetensors"  # below the run directory
@@ -30,10 +31,11 @@ TRAINED = "train/weights.safetensors"  # below the run directory
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A frozen score model and what names it in an artefact."""
+    """A frozen score model, what names it in an artefact, and whether it is told the time."""
 
     model: ScoreModel
     identity: dict[str, Any]
+    time_conditioned: bool = False
 
 
 def process_of(config: ml_collections.ConfigDict) -> Process:
@@ -120,7 +122,8 @@ def backbone_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Bac
         )
     sizes = dataclasses.replace(sizes, dtype=config.model.dtype)
     identity = {"kind": "ddit", "id": path.name, "sha256": weights.sha256(path)}
-    return Backbone(network_score_model(process, DDiT(sizes), params, config.model.parameterization), identity)
+    model = network_score_model(process, DDiT(sizes), params, config.model.parameterization)
+    return Backbone(model, identity, sizes.time_conditioned)
 
 
 def _published(config: ml_collections.ConfigDict, process: Process) -> Backbone:
@@ -140,7 +143,7 @@ def _published(config: ml_collections.ConfigDict, process: Process) -> Backbone:
             f"for config.data.vocab_size={sizes.vocab_size}, not {process.vocab_size}, or for another config.process.name"
         )
     model = network_score_model(process, DDiT(sizes), params, pretrained.PARAMETERIZATION[name])
-    return Backbone(model, {"kind": name, "id": source, "sha256": sha256})
+    return Backbone(model, {"kind": name, "id": source, "sha256": sha256}, sizes.time_conditioned)
 
 
 def check_plan(settings: ml_collections.ConfigDict, process_name: str) -> None:
@@ -155,6 +158,28 @@ def check_plan(settings: ml_collections.ConfigDict, process_name: str) -> None:
         )
     if settings.draws < 1 or settings.grid_points < 2:
         raise ValueError("config.student.draws must be 1 or more, config.student.grid_points 2 or more")
+    check_halving(settings.grid, settings.steps)
+    if not 0 < settings.top_p <= 1:
+        raise ValueError(f"config.student.top_p={settings.top_p} must be above 0 and at most 1")
+
+
+def check_stages(settings: ml_collections.ConfigDict, kernel: Kernel, coupling: Coupling) -> None:
+    """Raises ValueError where a student's order, coupling or potentials need a kernel that is one stage a step."""
+    check_coupling(kernel, coupling)
+    for field, neutral in (("order", "fixed"), ("neighbours", 0)):
+        if not kernel.has_likelihood and settings[field] != neutral:
+            raise ValueError(
+                f"config.student.{field}={settings[field]!r}: kernel {kernel.name!r} draws in stages of its own; choose "
+                f"{neutral!r}"
+            )
+
+
+def check_time(kernel: str, time_conditioned: bool) -> None:
+    """Raises ValueError where a kernel would reuse the scores of a network that is told the time."""
+    if kernel == "cached" and time_conditioned:
+        raise ValueError(
+            "kernel 'cached' reuses scores of earlier times: it needs a network with config.model.time_conditioned=False"
+        )
 
 
 def check_neighbours(config: ml_collections.ConfigDict) -> None:
@@ -215,6 +240,7 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
     if stage in ("all", "distill"):
         check_objective(config.distill, process.name, kernel.name, coupling, config.data.sequence_length)
         check_plan(config.student, process.name)
+        check_stages(config.student, kernel, coupling)
         check_neighbours(config)
         if not config.student.steps:
             raise ValueError("config.student.steps is empty: name at least one step count")
@@ -226,8 +252,10 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
                     f"config.student.steps={steps} is more than config.teacher.steps={config.teacher.steps}"
                 )
     trained_here = config.model.name in TRAINABLE and not config.model.weights and stage in ("all", "train")
+    time_conditioned = trained_here and config.model.time_conditioned
     if config.model.name != "oracle" and not trained_here:
-        backbone_of(config, workdir)
+        time_conditioned = backbone_of(config, workdir).time_conditioned
+    check_time(kernel.name, time_conditioned)
     if stage in ("all", "evaluate"):
         scoring.load_scorer(config)
         imaging.features_of(config)

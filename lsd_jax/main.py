@@ -14,6 +14,9 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, e.g. 
 flags.DEFINE_string("workdir", "", "Run directory; by default runs/ and the config's name.")
 flags.DEFINE_enum("stage", "all", (*workflow.STAGES, "sample"), "What to run; a finished stage is not run again.")
 flags.DEFINE_string("student", "", "--stage=sample: a student.json.")
+flags.DEFINE_string("sampler", "", "--stage=sample without a student: any kernel or event sampler by name.")
+flags.DEFINE_integer("steps", 0, "--stage=sample --sampler=NAME: equal steps, or an event sampler's budget.")
+flags.DEFINE_string("prompt", "", '--stage=sample of text: how it starts; "_" for characters to fill in.')
 flags.DEFINE_integer("num_samples", 8, "--stage=sample: how many sequences.", lower_bound=1)
 flags.DEFINE_string("output", "", "--stage=sample: a text file to write instead of printing.")
 flags.DEFINE_bool("distributed", False, "Join the other processes of a pod through jax.distributed.initialize().")
@@ -35,7 +38,8 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(FLAGS.workdir or f"runs/{name}").expanduser()
     try:
         if FLAGS.stage == "sample":
-            workflow.sample(config, workdir, FLAGS.student, FLAGS.num_samples, FLAGS.output)
+            chosen = FLAGS.student, FLAGS.num_samples, FLAGS.output, FLAGS.prompt, FLAGS.sampler, FLAGS.steps
+            workflow.sample(config, workdir, *chosen)
         else:
             workflow.run(config, workdir, FLAGS.stage, command=" ".join(["python -m lsd_jax.main", *sys.argv[1:]]))
     except (ValueError, FileNotFoundError, FileExistsError) as error:

@@ -13,24 +13,24 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from lsd_jax import cells, experiment, parallel
+from lsd_jax import cells, experiment
 from lsd_jax.data import loader
-from lsd_jax.data.decode import decoder
-from lsd_jax.data.images import to_image
 from lsd_jax.distill import artefact, loop
 from lsd_jax.distill.neighbours import with_neighbours
 from lsd_jax.distill.plan import make_plans
 from lsd_jax.distill.redraws import denoising_cost, with_redraws
 from lsd_jax.distill.student import Student, init_student
 from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher
-from lsd_jax.evaluation import Sampler, draw_samples
 from lsd_jax.models import weights
 from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.report import build, figures
+from lsd_jax.report import build
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import sequence_keys
+from lsd_jax.sampling import sample
 from lsd_jax.training.train import train as train_network
 from lsd_jax.verify import verify
+
+__all__ = ["run", "sample"]
 
 STAGES = ("all", "train", "distill", "evaluate", "report", "verify")
 
@@ -141,7 +141,7 @@ def teacher_paths(config: ml_collections.ConfigDict, folder: pathlib.Path, backb
         "seed": config.seed,
     }
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
-    kernel = get_kernel(config.student.kernel)
+    kernel = get_kernel(config.student.kernel).stand_in
 
     def from_data() -> TeacherPaths:
         rows = loader.load_split(config.data, "train")
@@ -191,7 +191,8 @@ def distill(
     paths = teacher_paths(config, teacher_folder or workdir / "teacher", backbone)
     logging.info("teacher: %d paths of %d steps, %.1f s", *paths.states.shape[:2], time.monotonic() - began)
     kernel, coupling = get_kernel(config.student.kernel), experiment.coupling_of(config)
-    plan = functools.partial(make_plans, process, kernel, backbone.model, coupling, paths, config.student, todo)
+    stand_in = kernel.stand_in
+    plan = functools.partial(make_plans, process, stand_in, backbone.model, coupling, paths, config.student, todo)
     if not config.student.neighbours:
         plans = plan()
     else:
@@ -199,7 +200,7 @@ def distill(
         if isinstance(process, Absorbing):
             plans = {m: with_neighbours(process, backbone.model, own, m, tokens, keys) for m, own in plan().items()}
         else:
-            known = (process, kernel, backbone.model)
+            known = (process, stand_in, backbone.model)
             judged = paths.repeated(config.student.draws)
             last = denoising_cost(*known, tokens, keys, judged) if config.student.grid == "optimal" else None
             plans = plan(denoising_cost=last)
@@ -217,6 +218,7 @@ def distill(
         )
         folder = student_path(workdir, steps).parent
         student, gain = loop.polish(start, process, backbone.model, paths, config.distill, folder)
+        student = dataclasses.replace(student, top_p=config.student.top_p)
         metrics = {"seconds": round(time.monotonic() - began, 1), "polish_gain": gain, **plan.metrics}
         if jax.process_index() == 0:
             record = to_record(config, process, backbone, student, provenance, metrics)
@@ -240,45 +242,6 @@ def to_record(config, process, backbone, student: Student, provenance, metrics) 
 def student_path(workdir: pathlib.Path, steps: int) -> pathlib.Path:
     """Where the student of M steps lies in a run directory."""
     return workdir / "students" / f"M{steps}" / "student.json"
-
-
-def sample(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: str, count: int, output: str) -> None:
-    """Draws from a finished student with the config's backbone, and prints or saves one sequence a line; images also as a PNG.
-
-    Raises:
-        ValueError, FileNotFoundError, FileExistsError: no or another student, or the output exists.
-    """
-    if not student:
-        raise ValueError("--stage=sample needs --student=PATH/student.json")
-    record = artefact.read(pathlib.Path(student).expanduser())
-    process = experiment.process_of(config)
-    expected = artefact.describe(process)
-    for field, value in expected.items():
-        if record[field] != value:
-            raise ValueError(f"student {student!r} has {field}={record[field]!r}, this config {value!r}")
-    backbone = experiment.backbone_of(config, workdir)
-    if record["backbone"]["sha256"] != backbone.identity["sha256"]:
-        logging.warning("the student was distilled from another backbone: %s", record["backbone"])
-    target = pathlib.Path(output).expanduser() if output else None
-    if target and target.exists():
-        raise FileExistsError(f"--output={output!r} exists; choose another name")
-    schedule, coupling = artefact.schedule_of(record)
-    sampler = Sampler(process, get_kernel(record["kernel"]), coupling, schedule, record["sequence_length"])
-    key = jax.random.fold_in(jax.random.key(config.seed), 5)
-    devices = parallel.data_mesh().size
-    batch = min(-(-count // devices) * devices, config.evaluation.batch_size)
-    tokens = draw_samples(backbone.model, sampler, key, count, batch)
-    text = "\n".join(map(decoder(config.data), tokens))
-    if target and target.suffix == ".png" and config.data.shape:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shown = to_image(tokens, tuple(config.data.shape), config.data.vocab_size)
-        figures.image_rows({f"NFE {sampler.nfe}": shown}).savefig(target, dpi=130)
-    elif target:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text + "\n")
-    else:
-        print(text)
-    logging.info("%d samples, %d network evaluations each", count, sampler.nfe)
 
 
 def revision() -> str:

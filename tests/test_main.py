@@ -29,6 +29,9 @@ TINY = {
 }
 
 
+STAGED = {"student.kernel": "maskgit", "student.coupling.name": "iid", "student.order": "fixed"}
+
+
 def tiny(**changes):
     config = countdown.get_config()
     config.update_from_flattened_dict({**TINY, **changes})
@@ -117,6 +120,22 @@ def test_a_student_with_neighbours_is_distilled_polished_and_samples(tmp_path, c
         ({"student.neighbours": 2}, r"config\.student\.neighbours=2"),
         ({"student.neighbours": 8, "distill.objective": "dial"}, r"config\.distill\.objective"),
         ({"training.loss": "autoregressive"}, r"config\.training\.loss"),
+        ({"student.top_p": 0.0}, r"config\.student\.top_p"),
+        ({"student.grid": "jys", "student.steps": (6,)}, r"\[6\] holds no power of two"),
+        ({"student.kernel": "maskgit"}, r"config\.student\.coupling\.name='low_discrepancy' must be 'iid'"),
+        ({"student.kernel": "maskgit", "student.coupling.name": "iid"}, r"config\.student\.order='auto'"),
+        (
+            {**STAGED, "student.neighbours": 8},
+            r"config\.student\.neighbours=8: kernel 'maskgit' draws in stages",
+        ),
+        (
+            {**STAGED, "distill.objective": "score_alignment", "distill.alignment.gradient": "unrolled"},
+            r"config\.distill\.alignment\.gradient='unrolled'",
+        ),
+        (
+            {**STAGED, "student.kernel": "cached", "model.name": "ddit", "model.time_conditioned": True},
+            r"config\.model\.time_conditioned=False",
+        ),
     ],
 )
 def test_bad_config_is_told_before_any_work(tmp_path, changes, message):
@@ -167,3 +186,62 @@ def test_the_command_line_ends_in_one_clear_line(tmp_path, arguments, message):
     assert done.returncode != 0 and message in done.stderr and not (tmp_path / "r").exists()
     if message.startswith("error"):
         assert "Traceback" not in done.stderr and message in done.stderr.splitlines()[-1]
+
+
+def test_any_kernel_can_be_a_student(tmp_path):
+    """Grid and numbers by the stand-in; no bound, for the law of several stages is not its own; calls that were made."""
+    changes = {
+        "student.order": "fixed",
+        "student.coupling.name": "iid",
+        "student.steps": (4,),
+        "evaluation.temperatures": (),
+        "evaluation.bootstrap": False,
+    }
+    for kernel, grid in (("remdm_cap", "jys"), ("margin", "optimal")):
+        run = tmp_path / kernel
+        workflow.run(tiny(**changes, **{"student.kernel": kernel, "student.grid": grid}), run, "all", command="test")
+        record = json.loads((run / "students" / "M4" / "student.json").read_text())
+        assert record["kernel"] == kernel and record["nfe"] == 4 and record["provenance"]["grid"] == grid
+        rows = {row["cell"]: row for row in json.loads((run / "report" / "metrics.json").read_text())}
+        assert "bound_bits" not in rows["student_4"] and "bound_bits" in rows["euler_4"]
+        assert rows["student_4"]["calls"] == 4 and "wrong_per_transition" in rows["student_4"]
+
+
+def test_a_nucleus_is_kept_in_the_artefact(tmp_path, capsys):
+    config = tiny(**{"student.steps": (2,), "student.top_p": 0.9, "distill.steps": 0, "student.order": "fixed"})
+    workflow.run(config, tmp_path / "run", "distill", command="test")
+    student = tmp_path / "run" / "students" / "M2" / "student.json"
+    assert json.loads(student.read_text())["top_p"] == 0.9
+    capsys.readouterr()
+    workflow.sample(config, tmp_path / "other", str(student), 2, "")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("sampler", ["any_order", "cached"])
+def test_a_prompt_is_continued_and_filled_in_by_any_sampler(tmp_path, capsys, sampler):
+    config = text.get_config()
+    workflow.sample(config, tmp_path, "", 2, "", "the pres_dent of ", sampler, 8)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and all(len(line) == 128 for line in lines)
+    assert all(line.startswith("the pres") and line[9:17] == "dent of " and "_" not in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sampler": "heun", "steps": 4}, "--sampler='heun': choose one of"),
+        ({"sampler": "uniformization", "steps": 4}, "--sampler='uniformization' is defined for"),
+        ({"sampler": "euler"}, "--sampler='euler' needs --steps"),
+        ({"sampler": "euler", "steps": 4, "prompt": "The"}, "--prompt holds 'T'"),
+        ({"sampler": "euler", "steps": 4, "prompt": "a" * 129}, "--prompt has 129 characters, a sequence 128"),
+        ({}, "--stage=sample needs"),
+    ],
+)
+def test_bad_requests_for_samples(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        workflow.sample(text.get_config(), tmp_path, "", 1, "", **arguments)
+
+
+def test_a_prompt_needs_characters(tmp_path):
+    with pytest.raises(ValueError, match=r"--prompt needs characters: config\.data\.name='countdown'"):
+        workflow.sample(tiny(), tmp_path, "", 1, "", "abc", "euler", 2)

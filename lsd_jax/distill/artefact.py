@@ -48,6 +48,7 @@ def to_record(
         "time_grid": floats(student.time_grid),
         "coefficients": floats(jnp.exp(student.log_coefficient)),
         "temperatures": floats(jnp.exp(student.log_temperature)),
+        **({"top_p": student.top_p} if student.top_p < 1 else {}),
         **({} if student.log_neighbour is None else {"neighbours": _tables(student.log_neighbour)}),
         "sequence_length": sequence_length,
         "backbone": backbone,
@@ -117,6 +118,8 @@ def _check(record: dict[str, Any]) -> None:
             raise ValueError(f"{field!r} needs {steps} positive values")
     if record["coefficient"] not in COEFFICIENTS:
         raise ValueError(f"'coefficient' is not one of {COEFFICIENTS}")
+    if not 0 < record.get("top_p", 1.0) <= 1:
+        raise ValueError("'top_p' is not above 0 and at most 1")
     vocab = record["vocab_size"]
     for entry in record.get("neighbours", ()):
         distance, uniform = entry.get("distance", 0), record["process"] == "uniform"
@@ -131,7 +134,8 @@ def _check(record: dict[str, Any]) -> None:
 def schedule_of(record: dict[str, Any]) -> tuple[Schedule, Coupling]:
     """The schedule and coupling of a record."""
     log = lambda field: jnp.log(jnp.asarray(record[field], jnp.float32))  # noqa: E731
-    knobs = Knobs(log("coefficients"), log("temperatures"), record["coefficient"], _potentials(record))
+    learned = log("coefficients"), log("temperatures"), record["coefficient"], _potentials(record)
+    knobs = Knobs(*learned, record.get("top_p", 1.0))
     return Schedule(jnp.asarray(record["time_grid"], jnp.float32), knobs), Coupling(**record["coupling"])
 
 

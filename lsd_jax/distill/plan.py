@@ -6,7 +6,7 @@ pattern found by local search from the best candidate, kept only if it is cheape
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,15 +15,18 @@ import numpy as np
 from absl import logging
 
 from lsd_jax.distill import schedule_search as search
+from lsd_jax.distill.klub import jys_grids
 from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.score import Process
-from lsd_jax.samplers import grids, orders
+from lsd_jax.samplers import grids as fixed_grids
+from lsd_jax.samplers import orders
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel
 
-GRIDS = ("optimal", "greedy", "profile", *grids.FIXED_GRIDS)
+GRIDS = ("optimal", "greedy", "jys", "profile", *fixed_grids.FIXED_GRIDS)
+HALVING = ("greedy", "jys")
 ORDERS = ("fixed", "auto", "learned")
 
 
@@ -72,9 +75,13 @@ def make_plans(
     Args:
         denoising_cost: what a last step with potentials costs that starts at each of the given times, nats a sequence on
             `paths`. It may pay to denoise nearly from noise: steps of next to no size before it are then candidates too.
+
+    Raises:
+        ValueError: a grid that halves, and an M that is no power of two.
     """
-    if settings.grid in grids.FIXED_GRIDS and settings.order == "fixed":
-        return {m: Plan(coupling, grids.fixed_grid(settings.grid, m), {}) for m in steps}
+    check_halving(settings.grid, steps)
+    if settings.grid in fixed_grids.FIXED_GRIDS and settings.order == "fixed":
+        return {m: Plan(coupling, fixed_grids.fixed_grid(settings.grid, m), {}) for m in steps}
     tokens, keys = paths.repeated(settings.draws)
     problem = Problem(process, kernel, model, tokens, keys)
     points = min(settings.grid_points, paths.steps)
@@ -86,10 +93,16 @@ def make_plans(
         table = problem.table(candidate, times)
         if denoising_cost is not None:
             table[:, -1] = np.minimum(table[:, -1], denoising_cost(times[:-1]))
-        found = _grids(table, times, process, settings.grid, steps)
         own = search.path_cost(table, np.arange(len(times)))
+        if settings.grid == "jys":  # off the candidate times
+            grids = jys_grids(process, model, candidate, tokens, keys, max(steps))
+            costs = {m: problem.cost(candidate, grids[m]) for m in steps}
+        else:
+            indices = _grids(table, times, process, settings.grid, steps)
+            grids = {m: times[indices[m]] for m in steps}
+            costs = {m: search.path_cost(table, indices[m]) for m in steps}
         for m in steps:
-            cost = search.path_cost(table, found[m])
+            cost = costs[m]
             if m not in plans or cost < plans[m].metrics["cost_nats"]:
                 among = np.flatnonzero(np.isin(times, equal))
                 uniform = search.path_cost(table, among[search.uniform_indices(points, m)])
@@ -98,7 +111,7 @@ def make_plans(
                     "grid_path_kl_nats": cost - own,
                     "uniform_grid_path_kl_nats": uniform - own,
                 }
-                plans[m] = Plan(candidate, times[found[m]], metrics)
+                plans[m] = Plan(candidate, grids[m], metrics)
     if settings.order != "fixed":
         plans = {m: _better_sweep(problem, plan, m) for m, plan in plans.items()}
     if settings.order == "learned":
@@ -106,6 +119,12 @@ def make_plans(
     if settings.refine and settings.grid == "optimal":
         plans = {m: _refined(problem, plan, 1 / points) for m, plan in plans.items()}
     return plans
+
+
+def check_halving(grid: str, steps: Sequence[int]) -> None:
+    """Raises ValueError where a grid that halves is asked for an M that is no power of two."""
+    if grid in HALVING and (missing := [m for m in steps if m < 1 or m & (m - 1)]):
+        raise ValueError(f"config.student.grid={grid!r} halves: config.student.steps={missing} holds no power of two")
 
 
 def _candidates(coupling: Coupling, settings) -> list[Coupling]:
@@ -120,16 +139,11 @@ def _grids(table, times, process, method: str, steps: list[int]) -> dict[int, np
     if method == "optimal":
         return search.shortest_paths(table, max(steps))
     if method == "greedy":
-        found = search.greedy_paths(table, max(steps))
-        if missing := set(steps) - set(found):
-            raise ValueError(
-                f"config.student.grid='greedy' halves: config.student.steps={sorted(missing)} holds no power of two"
-            )
-        return found
+        return search.greedy_paths(table, max(steps))
     if method == "profile":
         share = np.asarray(process.mask_probability(np.asarray(times, np.float32)))
         return {m: search.profile_indices(table, share[:-1] - share[1:], m) for m in steps}
-    return {m: grids.nearest_indices(method, len(times) - 1, m) for m in steps}
+    return {m: fixed_grids.nearest_indices(method, len(times) - 1, m) for m in steps}
 
 
 def _better_sweep(problem: Problem, plan: Plan, steps: int) -> Plan:

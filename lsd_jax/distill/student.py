@@ -24,6 +24,7 @@ class Student:
         coupling: where its randomness comes from.
         coefficient: what Phi multiplies, "score" or "log_score".
         log_neighbour: potentials (M, D, S, S) between tokens revealed together, fitted before any gradient step, or None.
+        top_p: share of the probability that tokens are drawn from; set after all fitting, which it would make infinite.
     """
 
     step_logits: jax.Array
@@ -33,6 +34,7 @@ class Student:
     coupling: Coupling = dataclasses.field(metadata={"static": True})
     coefficient: str = dataclasses.field(metadata={"static": True})
     log_neighbour: jax.Array | None = None
+    top_p: float = dataclasses.field(default=1.0, metadata={"static": True})
 
     @property
     def steps(self) -> int:
@@ -47,7 +49,8 @@ class Student:
     def schedule(self) -> Schedule:
         """The schedule a sampler runs."""
         fitted = jax.lax.stop_gradient(self.log_neighbour)
-        return Schedule(self.time_grid, Knobs(self.log_coefficient, self.log_temperature, self.coefficient, fitted))
+        knobs = Knobs(self.log_coefficient, self.log_temperature, self.coefficient, fitted, self.top_p)
+        return Schedule(self.time_grid, knobs)
 
 
 def frozen(student: Student, *fields: str) -> Student:

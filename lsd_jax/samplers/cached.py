@@ -52,7 +52,7 @@ def _finish(draw: Draw, cache: Cache, process, log_score_fn, x_BL, t, u, knobs) 
     return draw(denoise(process, lambda x, t: cache.log_score_BLS, x_BL, t, knobs)), cache
 
 
-# Needs a network that is not told the time (experiment.check_sampler).
+# Needs a network that is not told the time (experiment.check_time).
 CACHED = Kernel(
     "cached",
     ancestral,

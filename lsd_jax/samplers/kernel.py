@@ -121,6 +121,11 @@ class Kernel(NamedTuple):
         """Whether `step` is all there is to it, so that the M-step bound is this sampler's own."""
         return self.advance is None and self.finish is None
 
+    @property
+    def stand_in(self) -> "Kernel":
+        """Its one-stage `step` alone: what teachers, cost tables and objectives run."""
+        return self._replace(nfe=1, advance=None, memory=None, finish=None, calls=None)
+
 
 class EventSampler(NamedTuple):
     """A sampler without a grid, which moves from event to event.

@@ -91,7 +91,7 @@ def test_refinement_is_kept_only_if_unseen_paths_agree():
     assert gain >= 0 and (gain > 0) == (not np.array_equal(coarse.times, fine.times))
 
 
-@pytest.mark.parametrize("method", ["greedy", "profile", "uniform", "cosine"])
+@pytest.mark.parametrize("method", ["greedy", "jys", "profile", "uniform", "cosine"])
 def test_other_grids_are_grids_and_no_better_than_the_optimal_one(method):
     best = plans([4], coupling=Coupling("iid"), order="fixed")[4]
     other = plans([4], coupling=Coupling("iid"), order="fixed", grid=method)[4]

@@ -9,6 +9,7 @@ noise from the paths' own keys, the same on any number of devices.
 from typing import NamedTuple
 
 from lsd_jax.distill.objectives import dial, effective_transition, path_kl, reverse_path_kl, score_alignment
+from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import Coupling
 
 
@@ -62,6 +63,12 @@ def check_objective(settings, process_name: str, kernel: str, coupling: Coupling
     if name == "effective_transition" and kernel != "euler":
         raise ValueError(
             f"config.distill.objective={name!r} matches Euler's transitions: config.student.kernel={kernel!r} is not 'euler'"
+        )
+    unrolled = name in ("effective_transition", "score_alignment") and alignment.gradient == "unrolled"
+    if unrolled and not get_kernel(kernel).has_likelihood:
+        raise ValueError(
+            f"config.distill.alignment.gradient='unrolled' goes through steps of one stage: config.student.kernel={kernel!r} "
+            "has more"
         )
     if name in ("reverse_path_kl", "dial") and process_name != "absorbing" and coupling.name != "iid":
         raise ValueError(

@@ -1,0 +1,106 @@
+"""JYS: time grids by the KLUB between one step and two, halved from the whole interval (Park et al. 2024, arXiv 2410.07761).
+
+A point t2 is put into the step from t1 to t3 where the two-step sampler differs most from the one-step one: where the KL upper
+bound between their paths, from t2 on, is largest (section 4, algorithms 1 and 2). It looks at rates at two times only; the
+point is found by a golden-section search, which assumes one maximum. Grid "greedy" halves alike but reads the cost table:
+the exact path KL of all jumps to the teacher, at the fine grid's points, each split the best one. "optimal" does not halve at
+all. All read noised versions of the teacher's tokens; without JYS's clustering of the grids by sequence.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsd_jax import parallel
+from lsd_jax.models.score_fn import ScoreModel
+from lsd_jax.processes.score import Process, reverse_rate
+from lsd_jax.samplers.bridge import bridge_state
+from lsd_jax.samplers.coupling import Coupling
+
+_GOLDEN = 1.618  # JYS's own digits
+_TINY = 1e-8
+
+
+def klub_per_token(rate_one_BLS: jax.Array, rate_two_BLS: jax.Array, width: jax.Array) -> jax.Array:
+    """width sum_v R2 log(R2 / R1) (B, L), nats: what `width` of time at the rates R2 instead of R1 adds (eq. 8).
+
+    As in the authors' code: 1e-8 in both logarithms, and without R1 - R2, the terms of how much jumps.
+    """
+    ratio_BLS = jnp.log(rate_two_BLS + _TINY) - jnp.log(rate_one_BLS + _TINY)
+    return width * (rate_two_BLS * ratio_BLS).sum(-1)
+
+
+def golden_section(function: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+    """Where `function` is smallest between two ends, up to `tolerance`, if it falls and then rises.
+
+    The longer side of the best point is probed at its golden section until the sides together are shorter than `tolerance`.
+    """
+    best = low + (high - low) / (1 + _GOLDEN)
+    value = function(best)
+    while high - low > tolerance:
+        right = high - best > best - low
+        probe = best + (high - best) / (1 + _GOLDEN) if right else best - (best - low) / (1 + _GOLDEN)
+        found = function(probe)
+        if found < value:
+            best, value = probe, found
+        elif right:
+            high = probe
+        else:
+            low = probe
+    return best
+
+
+def halved_grids(
+    score: Callable[[float, float, float], float], max_steps: int, tolerance: float
+) -> dict[int, np.ndarray]:
+    """Times (M + 1,) from 1 to 0 for every power of two M up to `max_steps`; a step's point maximises score(t1, t2, t3).
+
+    Args:
+        tolerance: of a point, as a share of its step.
+    """
+    grids = {1: np.array([1.0, 0.0])}
+    while 2 * max(grids) <= max_steps:
+        coarse, points = grids[max(grids)], []
+        for start, end in itertools.pairwise(coarse):
+            objective = lambda t, start=start, end=end: -score(start, t, end)  # noqa: E731
+            # Inside: at t1 nothing is added, and at t3 nothing is left.
+            margin = 0.02 * (start - end)
+            points.append(golden_section(objective, end + margin, start - margin, tolerance * (start - end)))
+        grids[2 * max(grids)] = np.sort(np.concatenate([coarse, points]))[::-1]
+    return grids
+
+
+@functools.partial(jax.jit, static_argnums=range(4))
+def _klub(apply, process, coupling, mesh, params, times, batch):
+    def local(replicated, batch):
+        params, (t1, t2, t3) = replicated
+        tokens_BL, key_B = batch
+
+        def rate(t):
+            x_BL = bridge_state(key_B, process, coupling, tokens_BL, t)
+            return reverse_rate(process, ScoreModel(apply, params).bind(params)(x_BL, t), x_BL, t)
+
+        return klub_per_token(rate(t1), rate(t2), t2 - t3).mean()
+
+    return parallel.mean_over_data(local, mesh)((params, times), batch)
+
+
+def jys_grids(
+    process: Process, model: ScoreModel, coupling: Coupling, tokens_PL: np.ndarray, key_P: jax.Array, max_steps: int
+) -> dict[int, np.ndarray]:
+    """JYS's grid (M + 1,) for every power of two M up to `max_steps`, on noised versions of `tokens_PL`.
+
+    Two network evaluations a probe, about ten probes a point.
+    """
+    mesh = parallel.data_mesh()
+    batch = parallel.shard_global(tokens_PL.astype(np.int32), mesh), parallel.shard_global(key_P, mesh)
+
+    def score(*times: float) -> float:
+        times = tuple(jnp.float32(t) for t in times)
+        return float(_klub(model.apply, process, coupling, mesh, model.params, times, batch))
+
+    return halved_grids(score, max_steps, 0.01)
