@@ -81,7 +81,9 @@ def base_config() -> ml_collections.ConfigDict:
     config.student.draws = 1  # reveal orders a teacher path in the cost table
     config.student.order = "auto"  # fixed (the coupling's) | auto (the cost table chooses) | learned (local search)
     config.student.order_trials = 200
-    config.student.neighbours = 0  # sequences that potentials between tokens revealed together are fitted on; 0: none
+    # Sequences that potentials between the tokens of one step are fitted on; 0: none. Absorbing: between tokens revealed
+    # together. Uniform: between all neighbours, with coupling iid, and grid "optimal" is that given the potentials.
+    config.student.neighbours = 0
     config.student.coupling = ml_collections.ConfigDict()
     config.student.coupling.name = "low_discrepancy"  # iid | shared | low_discrepancy
     config.student.coupling.generator = (

@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from configs import ablation_countdown, ablation_neighbours, ablation_text, ablation_uniform
+from configs import (
+    ablation_countdown,
+    ablation_neighbours,
+    ablation_text,
+    ablation_uniform,
+    ablation_uniform_neighbours,
+)
 from lsd_jax import ablation, workflow
 from lsd_jax.report.ablation import matched_in_entropy, summarize
 
@@ -70,7 +76,26 @@ def test_the_uniform_process_runs_every_kind_of_objective(tmp_path, capsys):
     assert "path_kl_nats" not in rows["grid: optimal, fresh low-discrepancy shifts"]
 
 
-@pytest.mark.parametrize("module", [ablation_countdown, ablation_neighbours, ablation_text, ablation_uniform])
+@pytest.mark.slow
+def test_potentials_under_uniform_noise_search_the_grid_again(tmp_path):
+    free = ablation_uniform_neighbours.FREE
+    changes = {"student.steps": (2,), "data.sequence_length": 12}
+    config = tiny(ablation_uniform_neighbours.get_config(), ["Tweedie", free], **changes)
+    config.seeds, config.evaluation.held_out = (0,), 256
+    config.variants = tuple(
+        (n, (*own, ("student.neighbours", 128))) if n == free else (n, own) for n, own in config.variants
+    )
+    workflow.run(config, tmp_path / "run", "all", command="test")
+    rows = {row["sampler"]: row for row in ablation.read(tmp_path / "run" / "cells")}
+    assert rows[free]["path_kl_nats"] < 0.7 * rows["Tweedie"]["path_kl_nats"]
+    metrics = rows[free]["student"]["metrics"]
+    assert metrics["neighbour_nats"] < metrics["independent_nats"] and rows[free]["nfe"] == 2
+
+
+@pytest.mark.parametrize(
+    "module",
+    [ablation_countdown, ablation_neighbours, ablation_text, ablation_uniform, ablation_uniform_neighbours],
+)
 def test_every_variant_of_the_shipped_configs_is_a_valid_experiment(module, tmp_path):
     from lsd_jax import experiment
 

@@ -117,6 +117,10 @@ def test_a_student_with_neighbours_is_distilled_polished_and_samples(tmp_path, c
         ({"model.name": "gpt"}, r"config\.model\.name"),
         ({"model.dim": 30, "model.heads": 4}, r"config\.model\.dim"),
         ({"student.neighbours": 33}, r"config\.student\.neighbours=33 is more"),
+        (
+            {"student.neighbours": 8, "process.name": "uniform", "student.order": "fixed"},
+            r"config\.student\.neighbours=8 under uniform noise needs config\.student\.coupling\.name='iid'",
+        ),
         ({"student.neighbours": 2}, r"config\.student\.neighbours=2"),
         ({"student.neighbours": 8, "distill.objective": "dial"}, r"config\.distill\.objective"),
         ({"training.loss": "autoregressive"}, r"config\.training\.loss"),

@@ -64,13 +64,17 @@ def fit(process: Absorbing, model: ScoreModel, plan: Plan, tokens: np.ndarray, k
     tables = np.zeros((len(plan.times) - 1, REACH, vocab, vocab), np.float32)
     before = after = 0.0
     for k, (t, u) in enumerate(zip(plan.times[:-1], plan.times[1:])):
-        log_posterior_PLS, revealed_PL = _forced(process, model, plan, tokens, key_B, t, u)
+        revealed_PL = _revealed(process, plan, tokens, key_B, t, u)
         distance_PL, left_PL = (np.asarray(leaf) for leaf in nearest_left(jnp.asarray(revealed_PL)))
-        arrays = (log_posterior_PLS, distance_PL - 1, np.take_along_axis(tokens, left_PL, 1), tokens)
         near_PL = revealed_PL & (distance_PL > 0) & (distance_PL <= REACH)
         unseen_PL = np.arange(len(tokens))[:, None] >= unseen_from
+        # Where there is nothing to fit, the network is asked only for what judges.
+        rows = slice(None) if near_PL.any() else slice(unseen_from, None)
+        log_posterior_PLS = _log_posteriors(process, model, plan, tokens[rows], key_B[rows], t)
+        left_PL = np.take_along_axis(tokens, left_PL, 1)
+        arrays = (log_posterior_PLS, distance_PL[rows] - 1, left_PL[rows], tokens[rows])
         neutral = jnp.zeros((REACH, vocab, vocab))
-        alone = float(_nll(neutral, *_chosen(arrays, revealed_PL & ~near_PL & unseen_PL)))
+        alone = float(_nll(neutral, *_chosen(arrays, (revealed_PL & ~near_PL & unseen_PL)[rows])))
         independent = improved = 0.0
         if near_PL.any():
             table, unseen = (
@@ -85,24 +89,35 @@ def fit(process: Absorbing, model: ScoreModel, plan: Plan, tokens: np.ndarray, k
     return Fit(tables, before, after)
 
 
-def _forced(process, model, plan, tokens, key_B, t, u) -> tuple[np.ndarray, np.ndarray]:
-    """Destination log-probabilities (P, L, S) at the state of time t, and which positions are revealed by time u."""
+def _revealed(process, plan, tokens, key_B, t, u) -> np.ndarray:
+    """Which positions (P, L) are masked at time t and revealed by time u."""
+    call = functools.partial(_reveals, process, plan.coupling, parallel.data_mesh(), jnp.asarray([t, u], jnp.float32))
+    return parallel.in_batches(lambda *batch: call(batch), _SEQUENCES * parallel.data_mesh().size, key_B, tokens)
+
+
+def _log_posteriors(process, model, plan, tokens, key_B, t) -> np.ndarray:
+    """Destination log-probabilities (P, L, S) at the state of time t."""
     mesh = parallel.data_mesh()
     call = functools.partial(_forward, model.apply, process, plan.coupling, mesh, model.params)
-    times = jnp.asarray([t, u], jnp.float32)
-    return parallel.in_batches(lambda *batch: call(times, batch), _SEQUENCES * mesh.size, key_B, tokens)
+    return parallel.in_batches(lambda *batch: call(jnp.float32(t), batch), _SEQUENCES * mesh.size, key_B, tokens)
+
+
+@functools.partial(jax.jit, static_argnums=range(3))
+def _reveals(process, coupling, mesh, times, batch):
+    def local(times, batch):
+        x_BL, later_BL = (bridge_state(batch[0], process, coupling, batch[1], time) for time in times)
+        return (x_BL == process.mask) & (later_BL != process.mask)
+
+    return parallel.map_over_data(local, mesh)(times, batch)
 
 
 @functools.partial(jax.jit, static_argnums=range(4))
-def _forward(apply, process, coupling, mesh, params, times, batch):
+def _forward(apply, process, coupling, mesh, params, t, batch):
     def local(replicated, batch):
-        params, times = replicated
-        key_B, tokens_BL = batch
-        x_BL, later_BL = (bridge_state(key_B, process, coupling, tokens_BL, time) for time in times)
-        revealed_BL = (x_BL == process.mask) & (later_BL != process.mask)
-        return jax.nn.log_softmax(apply(params, x_BL, times[0])), revealed_BL
+        params, t = replicated
+        return jax.nn.log_softmax(apply(params, bridge_state(batch[0], process, coupling, batch[1], t), t))
 
-    return parallel.map_over_data(local, mesh)((params, times), batch)
+    return parallel.map_over_data(local, mesh)((params, t), batch)
 
 
 def _chosen(arrays, where_PL: np.ndarray) -> tuple[jax.Array, ...]:
