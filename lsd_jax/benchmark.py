@@ -5,6 +5,7 @@ it starts is the plain sampler of its kernel; one that is planned or polished is
 grid, and cheats that use no network at all, run through the same metrics.
 """
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -30,6 +31,8 @@ from lsd_jax.samplers import EVENT_SAMPLERS, get_event_sampler, get_kernel
 from lsd_jax.samplers.coupling import Coupling, sequence_keys
 from lsd_jax.samplers.grids import FIXED_GRIDS, fixed_grid
 from lsd_jax.samplers.simulate import uniform_schedule
+
+_FLOOR_DRAWS = 10
 
 
 class Cell(NamedTuple):
@@ -158,7 +161,10 @@ def _evaluate(config, context: _Context, cell: Cell, workdir: pathlib.Path, prov
         metrics = cells.likelihood_metrics(shared, sampler, nats)
     metrics |= suite.suite(context.task, arrays["tokens"], own.seed, own.evaluation.resamples)
     if cell.sampler == DATA:
-        facts |= {"best": dict(context.task.best), "floor": suite.floor(context.task, len(arrays["tokens"]))}
+        facts |= {
+            "best": dict(context.task.best),
+            "floor": suite.floor(context.task, len(arrays["tokens"]), _FLOOR_DRAWS),
+        }
     if jax.process_index() == 0:
         (workdir / "cells").mkdir(parents=True, exist_ok=True)
         np.savez_compressed(workdir / "cells" / f"{cell.stem}.npz", **arrays)
@@ -179,7 +185,7 @@ def _sampler(own, cell: Cell, workdir: pathlib.Path, provenance) -> Sampler:
     student, process, length = own.student, experiment.process_of(own), own.data.sequence_length
     if student.kernel in EVENT_SAMPLERS:
         budget = 1 if cell.budget == EXACT else cell.budget  # which an exact sampler does not read
-        schedule = uniform_schedule(budget, student.temperature)
+        schedule = uniform_schedule(budget, student.temperature, student.top_p)
         return Sampler(process, get_event_sampler(student.kernel), Coupling("iid"), schedule, length)
     kernel, steps = get_kernel(student.kernel), _steps(student.kernel, cell.budget)
     if student.grid in FIXED_GRIDS and student.order == "fixed" and not own.distill.steps:
@@ -187,6 +193,7 @@ def _sampler(own, cell: Cell, workdir: pathlib.Path, provenance) -> Sampler:
             *(student.kernel, experiment.coupling_of(own), student.coefficient, steps),
             *(fixed_grid(student.grid, steps), student.temperature),
         )
+        plain = dataclasses.replace(plain, top_p=student.top_p)
         return Sampler(process, kernel, plain.coupling, plain.schedule(), length)
     folder = workdir / "students" / slug(cell.task) / slug(cell.sampler)
     own.student.steps = tuple(sorted({_steps(student.kernel, budget) for budget in own.nfe} - {1}))

@@ -112,7 +112,7 @@ def backbone_of(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> Bac
         return _published(config, process)
     path = weights_path(config, workdir)
     if config.model.name == "unet":
-        return Backbone(*imaging.backbone_of(config, process, path))
+        return Backbone(*imaging.backbone_of(config, process, path), time_conditioned=True)
     sizes, params, _ = weights.load(path)
     if (kind := weights.kind_of(sizes)) != "ddit":
         raise ValueError(f"weights {str(path)!r} are a {kind} network; config.model.name is 'ddit'")
