@@ -1,15 +1,16 @@
 """What the language experiments of the LSD paper share: published networks, GPT-2's vocabulary, no data set.
 
-The five experiments are configs/sedd_small.py, sedd_medium.py, radd.py, mdlm.py and duo.py. `:tiny` after a config's name runs
-its whole path in seconds on random weights of 40,000 parameters that ship with the package: the numbers mean nothing, the code
-is the same.
+The five experiments are configs/sedd_small.py, sedd_medium.py, radd.py, mdlm.py and duo.py. After a config's name, `:lsd` asks
+for the paper's own students (coefficients by score alignment, eq. 6, 9 and 10, on Euler's uniform grid) in place of ours, and
+`:tiny` runs the whole path in seconds on random weights of 40,000 parameters that ship with the package: the numbers mean
+nothing, the code is the same.
 """
 
 from ml_collections import ConfigDict
 
 from configs.common import base_config
 
-VARIANTS = ("", "tiny")
+VARIANTS = ("", "lsd", "tiny")
 
 
 def language_config(
@@ -29,7 +30,7 @@ def language_config(
         perplexity: what its paper reports on WikiText-103, for --stage=verify.
         shipped: the random checkpoint that `:tiny` loads instead.
         shipped_perplexity: its own on the shipped random tokens, recorded with this code.
-        variant: "" or "tiny".
+        variant: "", "lsd" or "tiny".
         process: config.process.name.
 
     Raises:
@@ -45,7 +46,7 @@ def language_config(
     config.model.name, config.model.weights, config.model.dtype = name, weights, "bfloat16"
     config.teacher.source, config.teacher.steps, config.teacher.paths = "samples", 1024, 16
     config.student.steps = (8, 16, 32, 64)
-    config.distill.steps = 0  # orders and grids; gradients keep M times (B, L, S) floats, 0.2 GB each and sequence
+    config.distill.steps = 0  # orders and grids; docs/results.md: coefficients add nothing to them
     config.distill.batch_size = 4
     config.distill.alignment.radius = 0.05
     config.evaluation.scorer, config.evaluation.protocol = "openai-community/gpt2-large", "jys"
@@ -54,6 +55,10 @@ def language_config(
     config.verify.perplexity = perplexity
     if process == "uniform":  # positions jump many times: no order of reveals
         config.student.order, config.student.coupling.name, config.student.grid_points = "fixed", "iid", 64
+    if variant == "lsd":
+        config.student.kernel, config.student.grid, config.student.order = "euler", "uniform", "fixed"
+        config.student.coupling.name = "shared" if process == "absorbing" else "iid"
+        config.distill.objective, config.distill.steps = "score_alignment", 60
     if variant == "tiny":
         _shrink(config, shipped, shipped_perplexity)
     return config

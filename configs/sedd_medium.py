@@ -10,9 +10,9 @@ Published numbers of few-step samplers on this network: none in our notes; confi
 Hardware and time: not run here. ESTIMATES for the whole command from operations and bytes alone (python -m benchmarks.full_size
 --estimate), three fifths of it for the 1,024-step reference: A100 4.1, H100 1.4, TPU v4-8 1.2 hours.
 `--stage=verify` expects a perplexity of 29.98 on WikiText-103, the paper's zero-shot bound (secondary, from memory: check it there).
-Students get their orders and grids (distill.steps=0). Coefficients on top by the path KL: --config.distill.steps=20
---config.distill.batch_size=1, for about 0.6 GB (estimate) a step of the student. The objectives that keep all teacher scores
-(score_alignment, effective_transition) take 0.2 GB a path and time: not at this size.
+Students get their orders and grids (distill.steps=0); `:lsd` after the config's name learns the paper's coefficients by score
+alignment instead, a step's scores at a time. effective_transition keeps all teacher scores, 0.2 GB a path and time: not at
+this size.
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from lsd_jax import workflow
+from lsd_jax import experiment, workflow
 
 FAST = ("sedd_small", "duo")  # both processes, both protocols
 SLOW = ("sedd_medium", "radd", "mdlm")
@@ -55,6 +55,23 @@ def test_verify_knows_the_right_weights_from_wrong_ones(tmp_path, capsys, quick_
     workflow.run(tiny(name), tmp_path / "run", "verify", command="test")
     assert "verified: perplexity" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", FAST + SLOW)
+@pytest.mark.parametrize("variant", ["", "lsd"])
+def test_the_full_configs_are_consistent(monkeypatch, tmp_path, name, variant):
+    """Everything but the checkpoint, the scorer and the tokenizer, which come from the hub."""
+    config = importlib.import_module(f"configs.{name}").get_config(variant)
+    monkeypatch.setattr(experiment, "backbone_of", lambda config, workdir: experiment.Backbone(None, {}))
+    monkeypatch.setattr(experiment, "load_tokenizer", lambda *arguments: None)
+    monkeypatch.setattr(experiment.scoring, "load_scorer", lambda config: None)
+    experiment.check(config, "all", tmp_path)
+    assert (
+        config.teacher.steps == 1024
+        and config.distill.alignment.radius == 0.05
+        and config.evaluation.num_samples == 1024
+    )
+    assert (config.distill.objective == "score_alignment") == (variant == "lsd")
 
 
 def test_verify_refuses(tmp_path, quick_compile):

@@ -15,7 +15,7 @@ from configs.common import base_config
 from lsd_jax import parallel
 from lsd_jax.data.countdown import transition_matrix
 from lsd_jax.distill import loop, schedule_search, teacher
-from lsd_jax.distill.objectives import check_objective, get_objective
+from lsd_jax.distill.objectives import check_objective, get_objective, score_alignment
 from lsd_jax.distill.student import init_student
 from lsd_jax.models.oracle import markov_log_posterior
 from lsd_jax.models.score_fn import oracle_score_model
@@ -103,6 +103,27 @@ def test_eight_devices_give_the_student_of_one(paths, tmp_path, monkeypatch, obj
     one, gain_one = loop.polish(start, PROCESS, MODEL, paths, settings, tmp_path / "1")
     assert gain == pytest.approx(gain_one, rel=1e-2, abs=1e-4)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), eight, one)
+
+
+@pytest.mark.parametrize("gradient", ["detached", "unrolled"])
+def test_scores_too_large_to_keep_are_computed_again(paths, monkeypatch, gradient):
+    settings = SETTINGS.copy_and_resolve_references()
+    settings.alignment.gradient = gradient
+    start = init_student("tweedie", COUPLING, "score", 3)
+    objective = get_objective("score_alignment")
+
+    def loss_and_grad():
+        data = objective.prepare(start, PROCESS, MODEL, paths, settings)
+        loss = lambda student: objective.loss(student, PROCESS, MODEL, (), data, jnp.int32(0), settings)[0]  # noqa: E731
+        return data.log_scores is None, jax.jit(jax.value_and_grad(loss))(start)
+
+    kept = loss_and_grad()
+    monkeypatch.setattr(score_alignment, "_CACHED_BYTES", 0)
+    again = loss_and_grad()
+    assert (kept[0], again[0]) == (False, True)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), kept[1], again[1])
+    with pytest.raises(ValueError, match=r"config\.teacher\.paths"):
+        get_objective("effective_transition").prepare(start, PROCESS, MODEL, paths, settings)
 
 
 def test_a_killed_distillation_resumes_to_the_same_student(paths, tmp_path, monkeypatch):

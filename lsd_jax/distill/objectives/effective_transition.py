@@ -34,8 +34,18 @@ class Batch(NamedTuple):
 def prepare(
     student: Student, process: Process, model: ScoreModel, paths: TeacherPaths, settings: ml_collections.ConfigDict
 ) -> Batch:
-    """The teacher at the student's times, and its rates integrated from time 1."""
+    """The teacher at the student's times, and its rates integrated from time 1.
+
+    Raises:
+        ValueError: scores too large to keep for all paths and times.
+    """
     aligned = score_alignment.prepare(student, process, model, paths, settings)
+    if aligned.log_scores is None:
+        raise ValueError(
+            f"config.distill.objective='effective_transition' keeps scores of {len(paths.states)} paths, "
+            f"{paths.tokens.shape[1]} positions and {process.vocab_size} tokens at {student.steps} and more times, over a "
+            "gigabyte: lower config.teacher.paths, or choose objective='score_alignment' or 'path_kl'"
+        )
     index = np.round(np.linspace(0, paths.steps, min(_FINE, paths.steps) + 1)).astype(int)
     states, times = paths.states[:, index[:-1]].astype(np.int32), jnp.asarray(paths.time_grid[index])
     log_scores = scores_at(model, states, times[:-1])

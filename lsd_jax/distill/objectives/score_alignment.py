@@ -28,22 +28,27 @@ NOISES = ("shared", "independent")
 GRADIENTS = ("detached", "unrolled")
 
 
+_CACHED_BYTES = 2**30  # of the teacher's log-scores; more are computed again in every gradient step
+
+
 class Aligned(NamedTuple):
-    """The teacher at the student's times: path keys (P, 2), states (P, M, L), log-scores (P, M, L, S)."""
+    """The teacher at the student's times: path keys (P, 2), states (P, M, L), log-scores (P, M, L, S) or None."""
 
     key_data: jax.Array
     states: jax.Array
-    log_scores: jax.Array
+    log_scores: jax.Array | None
 
 
 def prepare(
     student: Student, process: Process, model: ScoreModel, paths: TeacherPaths, settings: ml_collections.ConfigDict
 ) -> Aligned:
     """The teacher's states at the student's times and their log-scores."""
-    del process, settings
+    del settings
     grid = student.time_grid
     states = paths.states[:, paths.index_of(np.asarray(grid[:-1]))].astype(np.int32)
-    return Aligned(jnp.asarray(paths.key_data), jnp.asarray(states), scores_at(model, states, grid[:-1]))
+    cached = states.size * process.vocab_size * 4 <= _CACHED_BYTES
+    log_scores = scores_at(model, states, grid[:-1]) if cached else None
+    return Aligned(jnp.asarray(paths.key_data), jnp.asarray(states), log_scores)
 
 
 def loss(
@@ -53,25 +58,28 @@ def loss(
 
     "detached" is the paper's gradient, every term moves its own coefficient; "unrolled" goes through the student's path.
     """
-    held = frozen(student, "step_logits", "log_temperature")
-    states, log_scores = student_states(held, process, model.bind(params), batch, step, settings)
+    held, log_score_fn = frozen(student, "step_logits", "log_temperature"), model.bind(params)
+    states, log_scores = student_states(held, process, log_score_fn, batch, step, settings)
     schedule = held.schedule()
 
+    @jax.checkpoint  # one step's scores at a time, in the backward pass too
     def mismatch(inputs):
         x, log_score_BLS, t, teacher_x_BL, teacher_BLS, knobs = inputs
+        log_score_BLS = log_score_fn(x, t) if log_score_BLS is None else log_score_BLS
+        teacher_BLS = log_score_fn(teacher_x_BL, t) if teacher_BLS is None else teacher_BLS
         own = scaled_score(process, x, knobs.scale(legible(process, x, log_score_BLS)), t)
         target = scaled_score(process, teacher_x_BL, teacher_BLS, t)
         return distance(settings.alignment.distance, own, target)
 
-    teacher = jnp.swapaxes(batch.states, 0, 1), jnp.swapaxes(batch.log_scores, 0, 1)
+    teacher = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), (batch.states, batch.log_scores))
     by_step_M = jax.lax.map(mismatch, (states, log_scores, schedule.time_grid[:-1], *teacher, schedule.knobs))
     return by_step_M.sum(), {"mismatch": by_step_M.mean()}
 
 
 def student_states(student: Student, process: Process, log_score_fn, batch: Aligned, step, settings):
-    """The student's states at its M times, tokens (M, B, L) or soft ones (M, B, L, S'), and their log-scores.
+    """The student's states at its M times, tokens (M, B, L) or soft ones (M, B, L, S'), and their log-scores, or None.
 
-    Only "unrolled" lets gradients through them.
+    Only "unrolled" lets gradients through them. Log-scores that are not kept for the teacher are not kept here either.
     """
     alignment, length = settings.alignment, batch.states.shape[-1]
     key_B = jax.random.wrap_key_data(batch.key_data)
@@ -94,6 +102,8 @@ def student_states(student: Student, process: Process, log_score_fn, batch: Alig
         keep_states=True,
         start_BL=start_BL,
     ).states[:-1]
+    if batch.log_scores is None:
+        return states, None
     return states, jax.lax.map(lambda pair: log_score_fn(*pair), (states, schedule.time_grid[:-1]))
 
 
