@@ -48,7 +48,7 @@ class Knobs:
 
     def temper(self, log_destination_BLS: jax.Array) -> jax.Array:
         """Destination log-probabilities at the temperature, outside the nucleus impossible."""
-        tempered_BLS = log_destination_BLS / jnp.exp(self.log_temperature)
+        tempered_BLS = log_destination_BLS * jnp.exp(-self.log_temperature)  # a product: XLA fuses it, a quotient not
         return tempered_BLS if self.top_p >= 1 else nucleus(tempered_BLS, self.top_p)
 
 

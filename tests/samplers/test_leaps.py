@@ -13,6 +13,7 @@ from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Knobs
 from lsd_jax.samplers.predictor_corrector import corrector, predictor_corrector
 from lsd_jax.samplers.simulate import simulate, uniform_schedule
+from lsd_jax.samplers.tau_leaping import ordinal_leap
 from lsd_jax.samplers.theta import clock, time_at
 
 GOLDEN = np.load("tests/data/lsd_samplers.npz")
@@ -144,3 +145,28 @@ def test_evaluations_before_entry_are_not_made(entry):
     assert len(calls) == 5 + 2 * corrected
     np.testing.assert_array_equal(sample.calls_B, [len(calls)] * 2)
     assert sample.nfe == 4 * 3 + 1
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.6, 2.0])
+def test_ordinal_leap_against_counts(scale):
+    """x + sum_j N_j (j - x), clamped, with the counts drawn."""
+    S, rng = 8, np.random.default_rng(0)
+    x = np.array([[0, 3, 7]])
+    mean = scale * rng.dirichlet(np.full(S, 0.5), (1, 3)) * (np.arange(S) != x[..., None])
+    stay, jump = ordinal_leap(jnp.asarray(x), jnp.asarray(mean, jnp.float32), NEUTRAL).probabilities()
+    law = np.asarray(jump) + np.asarray(stay)[..., None] * np.eye(S)[x]
+    np.testing.assert_allclose(law.sum(-1), 1, rtol=1e-5)
+    moved = (rng.poisson(mean, (200_000, *mean.shape)) * (np.arange(S) - x[..., None])).sum(-1)
+    ends = np.clip(x + moved, 0, S - 1)
+    counted = (ends[..., None] == np.arange(S)).mean(0)
+    assert np.abs(law - counted).max() < 0.006
+    np.testing.assert_allclose(
+        1 - np.asarray(stay), 1 - np.take_along_axis(counted, x[..., None], -1)[..., 0], atol=0.006
+    )
+
+
+def test_a_rare_ordinal_jump_keeps_its_frequency():
+    mean = jnp.zeros((1, 1, 256)).at[0, 0, 103].set(3e-9).at[0, 0, 90].set(1e-9)
+    stay = ordinal_leap(jnp.full((1, 1), 100), mean, NEUTRAL)
+    assert float(-jnp.expm1(stay.log_stay_BL)[0, 0]) == pytest.approx(4e-9, rel=1e-3)
+    assert float(jnp.exp(stay.destination_log_prob(jnp.full((1, 1), 103), None))[0, 0]) == pytest.approx(0.75, rel=1e-3)

@@ -13,10 +13,7 @@ from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Knobs
 from lsd_jax.samplers.simulate import Schedule, simulate
 
-S, L, STEPS, MIX = 4096, 16, 1024, 0.3
-# Rare tokens: half of the vocabulary has a thousandth of the probability.
-UNIGRAM = np.where(np.arange(S) % 2 == 0, 1.0, 1e-3)
-UNIGRAM /= UNIGRAM.sum()
+S, L, STEPS, MIX = 16_384, 8, 1024, 0.3
 PROCESS = make_process("absorbing", S, make_noise("loglinear"))
 
 
@@ -25,7 +22,7 @@ def log_posterior(x_BL, t):
     left_BL = jnp.pad(x_BL[:, :-1], ((0, 0), (1, 0)), constant_values=S)
     follows = (jnp.arange(S)[None, None] == (left_BL[..., None] + 1) % S) & (left_BL < S)[..., None]
     weight = jnp.where(left_BL < S, MIX, 1.0)[..., None]
-    return jnp.log(weight * jnp.asarray(UNIGRAM, jnp.float32)[None, None] + (1 - MIX) * follows)
+    return jnp.log(weight / S + (1 - MIX) * follows)
 
 
 def in_float32(batch, steps):
@@ -41,13 +38,12 @@ def in_float32(batch, steps):
 def in_float64(batch, steps):
     """The same sampler in numpy."""
     rng, states = np.random.default_rng(0), [np.full((batch, L), S)]
-    cumulative = np.cumsum(UNIGRAM)
     for k in range(steps):
         x = states[-1].copy()
         left = np.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=S)
         jump = (x == S) & (rng.random(x.shape) < 1 / (STEPS - k))
         follow = (left < S) & (rng.random(x.shape) > MIX)
-        drawn = np.minimum(np.searchsorted(cumulative, rng.random(x.shape)), S - 1)
+        drawn = rng.integers(0, S, x.shape)
         states.append(np.where(jump, np.where(follow, (left + 1) % S, drawn), x))
     return np.stack(states)
 
@@ -70,29 +66,26 @@ def in_naive_float32(batch, steps):
 
 
 def statistics(states, windows):
-    """Per position: reveals in each time window, rare tokens and tokens that do not follow, each with its standard error."""
+    """Per position: reveals in each time window; tokens that do not follow; and how many there could be."""
     known = (states < S).reshape(len(states), -1).mean(1)
     reveals = np.diff(known[np.linspace(0, len(states) - 1, windows + 1).astype(int)])
     last = states[-1]
     pairs = (last[:, 1:] < S) & (last[:, :-1] < S)
     wrong = (pairs & (last[:, 1:] != (last[:, :-1] + 1) % S)).sum() / max(1, pairs.sum())
-    rare = ((last < S) & (last % 2 == 1)).mean()
-    values = np.array([*reveals, wrong, rare])
-    counts = np.array([*[last.size] * windows, max(1, pairs.sum()), last.size])
-    return values, np.sqrt(np.maximum(values * (1 - values), 1e-4) / counts)
+    return np.array([*reveals, wrong]), np.array([*[last.size] * windows, max(1, pairs.sum())])
 
 
 def distances(states, reference, windows):
     """Each statistic's distance from the reference's, in standard errors."""
-    (value, error), (wanted, own) = (statistics(s, windows) for s in (states, reference))
-    return np.abs(value - wanted) / np.hypot(error, own)
+    (value, count), (wanted, own) = (statistics(s, windows) for s in (states, reference))
+    return np.abs(value - wanted) / np.sqrt(wanted * (1 - wanted) * (1 / count + 1 / own))
 
 
 def test_the_first_steps_of_a_teacher():
-    steps = 128
+    steps = 100
     reference = in_float64(4000, steps)
-    assert distances(in_float32(32, steps), reference, 1).max() < 4
-    assert distances(in_naive_float32(32, steps), reference, 1)[0] > 4  # the tail of its Gumbels is cut off
+    assert distances(in_float32(32, steps), reference, 1).max() < 3.5
+    assert distances(in_naive_float32(32, steps), reference, 1)[0] > 3.5  # the tail of its Gumbels is cut off
 
 
 @pytest.mark.slow
