@@ -43,7 +43,8 @@ def test_no_result_depends_on_batch_or_devices(kernel, name, monkeypatch):
     in_parts, _ = draw_and_count(model, sampler, key_B, 3)
     np.testing.assert_array_equal(on_eight, together)
     np.testing.assert_array_equal(in_parts, together)
-    np.testing.assert_array_equal(calls, calls_one)
+    if kernel != "cached":  # which evaluates a device's whole batch where one sequence needs it, and says so
+        np.testing.assert_array_equal(calls, calls_one)
 
 
 @pytest.mark.parametrize(("kernel", "name"), CASES)
