@@ -88,7 +88,7 @@ def test_verify_refuses(tmp_path, quick_compile):
 def test_the_variant_is_named_on_the_command_line(tmp_path):
     command = [sys.executable, "-m", "lsd_jax.main", "--config=configs/radd.py:huge"]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode and "choose one of ('tiny',)" in done.stderr
+    assert done.returncode and "choose one of ('lsd', 'tiny')" in done.stderr
 
 
 @pytest.mark.parametrize("name", FAST + SLOW)

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from benchmarks.bigram import chain_kl, counted_chain
-from lsd_jax.data.countdown import sample_chain, transition_matrix
+from lsd_jax.data.chain import sample_chain
+from lsd_jax.data.countdown import transition_matrix
 from lsd_jax.distill import artefact, redraws
 from lsd_jax.distill.plan import Plan
 from lsd_jax.distill.student import init_student
