@@ -41,8 +41,9 @@ TEXT = {
     "model__name": "ddit",
     "model__weights": "text_teacher.safetensors",
     "evaluation__scorer": "text_scorer.safetensors",
-    "evaluation__num_samples": 256,
+    "evaluation__num_samples": 128,
     "evaluation__batch_size": 64,
+    "evaluation__held_out": 64,
     "teacher__steps": 128,
     "student__grid_points": 64,
 }
@@ -104,7 +105,7 @@ def get_config(variant_name: str = "") -> ConfigDict:
     config.samplers = tuple(
         variant(name, **({**PLAIN, **changes} if changes else {})) for name, changes in SAMPLERS.items()
     )
-    config.nfe = (4, 8, 16, 32, 64, 128) if full else (8, 32)
+    config.nfe = (4, 8, 16, 32, 64, 128) if full else (8, 16)
     config.ours = OURS
     config.figure_samplers = (
         OURS,
