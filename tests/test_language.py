@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 
-import jax
 import pytest
 
 from lsd_jax import experiment, workflow
@@ -18,14 +17,6 @@ def tiny(name, **changes):
     config = importlib.import_module(f"configs.{name}").get_config("tiny")
     config.update_from_flattened_dict(changes)
     return config
-
-
-@pytest.fixture
-def quick_compile():
-    """What compiles is run once: do not optimise it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
