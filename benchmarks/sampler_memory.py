@@ -11,11 +11,12 @@ import argparse
 import json
 import pathlib
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
 
-from lsd_jax.models.score_fn import posterior_score_fn, sedd_log_score
+from lsd_jax.models.score_fn import network_score_fn
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import make_process
 from lsd_jax.samplers import get_kernel
@@ -25,24 +26,20 @@ from lsd_jax.workflow import revision
 
 S, L, B, D = 50_257, 1024, 4, 768
 LIMIT = 1.5
+KERNELS = ("euler", "tweedie", "ancestral", "tau_leaping", "binomial_leaping")
+READINGS = {"absorbing": ("posterior", "score"), "uniform": ("mean", "score")}  # RADD and MDLM, SEDD; Duo, SEDD
 CASES = [
-    (kernel, parameterization)
-    for kernel in ("euler", "tweedie", "ancestral", "tau_leaping", "binomial_leaping")
-    for parameterization in ("posterior", "score")
+    (process, kernel, reading) for process, readings in READINGS.items() for reading in readings for kernel in KERNELS
 ]
 
 
-def temporaries(kernel: str, parameterization: str, process_name: str = "absorbing") -> int:
+def temporaries(process_name: str, kernel: str, parameterization: str) -> int:
     """Bytes of temporaries of one compiled step."""
     process = make_process(process_name, S, make_noise("loglinear"))
 
     def step(hidden_BLD, head_DS, x_BL, key_B, t, u, knobs):
-        def log_score_fn(x_BL, t):
-            if parameterization == "score":
-                return sedd_log_score(process, hidden_BLD @ head_DS, x_BL, process.noise.sigma_bar(t))
-            posterior = lambda x, t: jax.nn.log_softmax(hidden_BLD @ head_DS)  # noqa: E731
-            return posterior_score_fn(process, posterior)(x_BL, t)
-
+        head = types.SimpleNamespace(apply=lambda params, x_BL, sigma_bar: hidden_BLD @ head_DS)
+        log_score_fn = network_score_fn(process, head, (), parameterization)
         transition = get_kernel(kernel).step(process, log_score_fn, x_BL, t, u, knobs)
         noise = path_noise(key_B, process, Coupling("iid"), L)
         return transition.sample(*noise.step(jnp.zeros((), jnp.int32), jnp.zeros((B, L))))
@@ -62,13 +59,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     logits = 4 * B * L * S
     results = []
-    for kernel, parameterization in CASES:
-        temporary = temporaries(kernel, parameterization)
+    for process, kernel, parameterization in CASES:
+        temporary = temporaries(process, kernel, parameterization)
         ratio = temporary / logits - 1
-        results.append(
-            {"kernel": kernel, "parameterization": parameterization, "temporary_bytes": temporary, "ratio": ratio}
-        )
-        print(f"{kernel:18} {parameterization:10} {ratio:.3f} of the logits on top of them")
+        case = {"process": process, "kernel": kernel, "parameterization": parameterization}
+        results.append({**case, "temporary_bytes": temporary, "ratio": ratio})
+        print(f"{process:10} {kernel:18} {parameterization:10} {ratio:.3f} of the logits on top of them")
     record = {
         "command": " ".join(["python -m benchmarks.sampler_memory", *argv]),
         "revision": revision(),

@@ -64,7 +64,7 @@ def log_posterior_to_log_score(
         return log_posterior_BLS - jnp.log(jnp.expm1(sigma_bar))
     stay, move = keep_and_move(process, sigma_bar)
     here = jax.nn.one_hot(hard_tokens(x_BL), process.vocab_size)
-    weight = jnp.exp(log_posterior_BLS) / jnp.where(here > 0, stay, move)
+    weight = jnp.where(here > 0, jnp.exp(log_posterior_BLS) / stay, jnp.exp(log_posterior_BLS) / move)
     score = move * weight.sum(-1, keepdims=True) + (stay - move) * weight
     return jnp.where(here > 0, 0.0, jnp.log(score))
 
@@ -102,7 +102,8 @@ def uniform_step_probs(
     grow = jnp.expm1(delta_sigma_bar)
     staggered = (1 + grow) * score - grow / process.vocab_size * score.sum(-1, keepdims=True)
     # What rounding or a learned factor takes below zero is next to impossible, not infinitely costly.
-    return jnp.maximum(staggered, 1e-9 * (1 + grow)) * jnp.where(here > 0, stay, move)
+    kept = jnp.maximum(staggered, 1e-9 * (1 + grow))
+    return jnp.where(here > 0, stay * kept, move * kept)
 
 
 def legible(process: Process, x: jax.Array, log_score_BLS: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from lsd_jax.models.score_fn import LogScoreFn
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.gaussian import DiscretizedGaussian
-from lsd_jax.processes.score import EPS_RATIO, Process, keep_and_move, log_score_to_log_posterior
+from lsd_jax.processes.score import EPS_RATIO, Process, keep_and_move, uniform_step_probs
 from lsd_jax.samplers.kernel import Kernel, Knobs, jump_form
 from lsd_jax.samplers.transition import Transition
 
@@ -27,14 +27,15 @@ def ancestral(
         return jump_form(process, x_BL, jax.nn.log_softmax(log_score_BLS) + log_jump, knobs)
     if isinstance(process, DiscretizedGaussian):
         return _general(process, log_score_BLS, x_BL, t, u, knobs)
-    posterior_BLS = jnp.exp(log_score_to_log_posterior(process, log_score_BLS, x_BL, t))
+    posterior_BLS = uniform_step_probs(process, log_score_BLS, x_BL, process.noise.sigma_bar(t))
     stay_t, move_t = keep_and_move(process, process.noise.sigma_bar(t))
     stay_u, move_u = keep_and_move(process, process.noise.sigma_bar(u))
     stay_tu, move_tu = keep_and_move(process, process.noise.sigma_bar(t) - process.noise.sigma_bar(u))
     here_BLS = jax.nn.one_hot(x_BL, process.vocab_size) > 0
-    weight_BLS = posterior_BLS / jnp.where(here_BLS, stay_t, move_t)
+    weight_BLS = jnp.where(here_BLS, posterior_BLS / stay_t, posterior_BLS / move_t)
     back_BLS = move_u * weight_BLS.sum(-1, keepdims=True) + (stay_u - move_u) * weight_BLS
-    return jump_form(process, x_BL, jnp.log(back_BLS * jnp.where(here_BLS, stay_tu, move_tu)), knobs)
+    log_mass_BLS = jnp.log(jnp.where(here_BLS, back_BLS * stay_tu, back_BLS * move_tu))
+    return jump_form(process, x_BL, jax.nn.log_softmax(log_mass_BLS), knobs)
 
 
 def _general(process, log_posterior_BLS, x_BL, t, u, knobs):

@@ -154,10 +154,21 @@ def jump_form(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, knobs:
         movable_BL = jnp.ones_like(x_BL, bool)
         # Next to impossible rather than impossible: a temperature's gradient is zero there, not 0 times infinity.
         log_mass_BLS = jnp.where(jax.nn.one_hot(x_BL, process.vocab_size) > 0, -1e30, log_mass_BLS)
-    jump_BL = jnp.minimum(jnp.exp(jax.nn.logsumexp(log_mass_BLS, -1)), _MAX_JUMP)
+    log_total_BL = jax.nn.logsumexp(log_mass_BLS, -1)
+    jump_BL = jnp.minimum(jnp.exp(log_total_BL), _MAX_JUMP)
     log_stay_BL = jnp.where(movable_BL, jnp.log1p(-jump_BL), 0.0)
     redraws = not isinstance(process, Absorbing)
-    return Transition(x_BL, log_stay_BL, knobs.temper(log_mass_BLS), knobs.log_neighbour, redraws)
+    log_destination_BLS = normalized(log_mass_BLS, log_total_BL)
+    return Transition(x_BL, log_stay_BL, knobs.temper(log_destination_BLS), knobs.log_neighbour, redraws)
+
+
+def normalized(log_mass_BLS: jax.Array, log_total_BL: jax.Array) -> jax.Array:
+    """log_mass less the logarithm of its sum; what is nowhere possible stays so.
+
+    A draw does not need it, but XLA's memory does: the sum then has one reader, and the array before it is freed
+    (benchmarks/sampler_memory.py: one array of the vocabulary's size less).
+    """
+    return log_mass_BLS - jnp.maximum(log_total_BL, -1e30)[..., None]
 
 
 def denoise(process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.Array, knobs: Knobs) -> Transition:

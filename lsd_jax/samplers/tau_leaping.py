@@ -10,29 +10,35 @@ import jax.numpy as jnp
 from lsd_jax.models.score_fn import LogScoreFn
 from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.score import Process, log_concrete_score
-from lsd_jax.samplers.kernel import Kernel, Knobs
+from lsd_jax.samplers.kernel import Kernel, Knobs, normalized
 from lsd_jax.samplers.transition import Transition
 
 _NEVER = -1e30
 
 
-def expected_jumps(
+def log_expected_jumps(
     process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.Array, u: jax.Array, knobs: Knobs
 ) -> jax.Array:
-    """The mean number of jumps to every data token (B, L, S) from t to u at the rates of time t."""
+    """Logarithm of the mean number of jumps to every data token (B, L, S) from t to u at the rates of time t."""
     log_score_BLS = knobs.scale(log_concrete_score(process, log_score_fn(x_BL, t), x_BL, t))
-    return (t - u) * process.noise.sigma(t) * process.reverse_base_rate(x_BL) * jnp.exp(log_score_BLS)
+    return log_score_BLS + jnp.log((t - u) * process.noise.sigma(t)) + log_mean(process.reverse_base_rate(x_BL))
 
 
-def categorical_leap(x_BL: jax.Array, mean_BLS: jax.Array, knobs: Knobs, several: bool) -> Transition:
-    """The law of a leap between tokens without an order, from the mean number of jumps to each.
+def log_mean(mean_BLS: jax.Array) -> jax.Array:
+    """Logarithm of rates, or of mean numbers of jumps, some of which are 0: next to impossible, with a finite gradient."""
+    return jnp.where(mean_BLS > 0, jnp.log(jnp.where(mean_BLS > 0, mean_BLS, 1.0)), _NEVER)
+
+
+def categorical_leap(x_BL: jax.Array, log_mean_BLS: jax.Array, knobs: Knobs, several: bool) -> Transition:
+    """The law of a leap between tokens without an order, from the logarithm of the mean number of jumps to each.
 
     With mean total Lambda: P(jump to v) = lambda_v exp(-Lambda), exactly one jump, or with `several` any number of them, the
     last of which counts: lambda_v / Lambda (1 - exp(-Lambda)).
     """
-    total_BL = mean_BLS.sum(-1)
+    log_total_BL = jax.nn.logsumexp(log_mean_BLS, -1)
+    total_BL = jnp.exp(log_total_BL)
     log_stay_BL = -total_BL if several else jnp.log1p(-total_BL * jnp.exp(-total_BL))
-    log_destination_BLS = jnp.where(mean_BLS > 0, jnp.log(jnp.where(mean_BLS > 0, mean_BLS, 1.0)), _NEVER)
+    log_destination_BLS = normalized(log_mean_BLS, log_total_BL)
     return Transition(x_BL, log_stay_BL, knobs.temper(log_destination_BLS), knobs.log_neighbour)
 
 
@@ -69,18 +75,18 @@ def tau_leaping(
 
     Where states are ordered, jumps of a position add up; elsewhere one that draws two stays, as in tauLDR and JYS.
     """
-    mean_BLS = expected_jumps(process, log_score_fn, x_BL, t, u, knobs)
+    log_mean_BLS = log_expected_jumps(process, log_score_fn, x_BL, t, u, knobs)
     if isinstance(process, DiscretizedGaussian):
-        return ordinal_leap(x_BL, mean_BLS, knobs)
-    return categorical_leap(x_BL, mean_BLS, knobs, several=False)
+        return ordinal_leap(x_BL, jnp.exp(log_mean_BLS), knobs)
+    return categorical_leap(x_BL, log_mean_BLS, knobs, several=False)
 
 
 def binomial_leaping(
     process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.Array, u: jax.Array, knobs: Knobs
 ) -> Transition:
     """One leap from t to u that jumps at most once (Chatterjee, Vlachos, Katsoulakis 2005): with 1 - exp(-Lambda)."""
-    mean_BLS = expected_jumps(process, log_score_fn, x_BL, t, u, knobs)
-    return categorical_leap(x_BL, mean_BLS, knobs, several=True)
+    log_mean_BLS = log_expected_jumps(process, log_score_fn, x_BL, t, u, knobs)
+    return categorical_leap(x_BL, log_mean_BLS, knobs, several=True)
 
 
 TAU_LEAPING = Kernel(

@@ -85,7 +85,7 @@ def test_corrector_against_the_reference(index):
     scale, masked = max(1.0, np.abs(golden).max()), x == 11
     leave = 1 - np.take_along_axis(golden, x[..., None], -1)[..., 0]
     assert np.abs(-np.asarray(transition.log_stay_BL) - leave).max() / scale < 5e-5
-    mean = np.where(transition.log_destination_BLS > -1e29, np.exp(transition.log_destination_BLS), 0)
+    mean = -np.asarray(transition.log_stay_BL)[..., None] * np.exp(transition.log_destination_BLS)
     forward = h * GOLDEN["out/sigma"][index]
     assert np.abs(mean[masked][:, :11] - (golden[masked][:, :11] - forward)).max() / scale < 5e-5
     np.testing.assert_allclose(mean[~masked][:, 11], forward, rtol=2e-4)
