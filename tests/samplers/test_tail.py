@@ -65,31 +65,43 @@ def in_naive_float32(batch, steps):
     return np.concatenate([np.asarray(start)[None], np.asarray(states)])
 
 
-def statistics(states, windows):
-    """Per position: reveals in each time window; tokens that do not follow; and how many there could be."""
+def reveals(states, windows):
+    """Shares of the positions revealed in each time window, and their squared standard errors."""
     known = (states < S).reshape(len(states), -1).mean(1)
-    reveals = np.diff(known[np.linspace(0, len(states) - 1, windows + 1).astype(int)])
-    last = states[-1]
-    pairs = (last[:, 1:] < S) & (last[:, :-1] < S)
-    wrong = (pairs & (last[:, 1:] != (last[:, :-1] + 1) % S)).sum() / max(1, pairs.sum())
-    return np.array([*reveals, wrong]), np.array([*[last.size] * windows, max(1, pairs.sum())])
+    shares = np.diff(known[np.linspace(0, len(states) - 1, windows + 1).astype(int)])
+    return shares, shares * (1 - shares) / states[-1].size
 
 
-def distances(states, reference, windows):
-    """Each statistic's distance from the reference's, in standard errors."""
-    (value, count), (wanted, own) = (statistics(s, windows) for s in (states, reference))
-    return np.abs(value - wanted) / np.sqrt(wanted * (1 - wanted) * (1 / count + 1 / own))
+def tokens(states):
+    """(values, squared standard errors) of finished sequences: the share of tokens that do not follow, and the entropy of a
+    token's distance from its left neighbour, in 16 equal classes and that of one.
+    """
+    gap = ((states[-1][:, 1:] - states[-1][:, :-1]) % S).ravel()
+    wrong = (gap != 1).mean()
+    classes = np.bincount(np.where(gap == 1, 16, gap * 16 // S), minlength=17)
+    probs = classes[classes > 0] / gap.size
+    entropy = -(probs * np.log(probs)).sum()
+    spread = (probs * np.log(probs) ** 2).sum() - entropy**2
+    unbiased = entropy + (len(probs) - 1) / (2 * gap.size)  # Miller and Madow
+    return np.array([wrong, unbiased]), np.array([wrong * (1 - wrong), spread]) / gap.size
+
+
+def distance(found, reference):
+    """The largest distance of statistics from the reference's, in standard errors."""
+    (value, variance), (wanted, own) = found, reference
+    return (np.abs(value - wanted) / np.sqrt(variance + own)).max()
 
 
 def test_the_first_steps_of_a_teacher():
     steps = 100
-    reference = in_float64(4000, steps)
-    assert distances(in_float32(32, steps), reference, 1).max() < 3.5
-    assert distances(in_naive_float32(32, steps), reference, 1)[0] > 3.5  # the tail of its Gumbels is cut off
+    reference = reveals(in_float64(4000, steps), 1)
+    assert distance(reveals(in_float32(32, steps), 1), reference) < 3.5
+    assert distance(reveals(in_naive_float32(32, steps), 1), reference) > 3.5  # the tail of its Gumbels is cut off
 
 
 @pytest.mark.slow
 def test_a_whole_teacher():
-    reference = in_float64(4000, STEPS)
-    assert distances(in_float32(64, STEPS), reference, 4).max() < 4
-    assert distances(in_naive_float32(64, STEPS), reference, 4).max() > 4
+    reference, found, naive = in_float64(4000, STEPS), in_float32(64, STEPS), in_naive_float32(64, STEPS)
+    assert distance(reveals(found, 4), reveals(reference, 4)) < 4
+    assert distance(tokens(found), tokens(reference)) < 4
+    assert distance(reveals(naive, 4), reveals(reference, 4)) > 4

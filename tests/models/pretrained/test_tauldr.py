@@ -15,6 +15,8 @@ from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.noise import Constant, Exponential
 from lsd_jax.processes.score import reverse_rate
 from lsd_jax.processes.uniform import Uniform
+from lsd_jax.samplers.kernel import Knobs
+from lsd_jax.samplers.predictor_corrector import corrector
 
 IMAGES, NOTES = np.load("tests/data/tauldr_unet.npz"), np.load("tests/data/tauldr_piano.npz")
 SHAPE = (3, 8, 8)
@@ -74,6 +76,31 @@ def test_reverse_rates_golden():
         assert np.abs(found - wanted).max() < 2e-3 * max(1.0, wanted.max())
         certain = wanted > 1e-2
         np.testing.assert_allclose(found[certain], wanted[certain], rtol=5e-3 if t < 0.1 else 1e-3)
+
+
+def test_predictor_and_corrector_golden():
+    model, params = unet()
+    process = DiscretizedGaussian(16, Exponential(), 3.0, 16.0)
+    x, neutral = jnp.asarray(IMAGES["in/x"]), Knobs(jnp.zeros(()), jnp.zeros(()))
+    score_fn = lambda x, t: jax.nn.log_softmax(model.apply(params, x, t))  # noqa: E731
+    for index, (t, h) in enumerate(zip(IMAGES["in/pc_t"], IMAGES["in/pc_h"])):
+        found = np.asarray(reverse_rate(process, score_fn(x, t), x, jnp.asarray(t))) * h
+        wanted = IMAGES["out/pc_predictor_poisson_mean"][index]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6 * wanted.max())
+        duration = 1.5 * h  # the reference's corrector_step_size_multiplier
+        transition = corrector(process, score_fn, x, jnp.asarray(t - h), jnp.asarray(duration), neutral)
+        found = -np.asarray(transition.log_stay_BL)[..., None] * np.exp(transition.log_destination_BLS)
+        wanted = IMAGES["out/pc_corrector_poisson_mean"][index]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6 * wanted.max())
+
+
+def test_the_lsd_authors_reverse_rates_golden():
+    model, params = unet()
+    process = DiscretizedGaussian(16, Exponential(), 3.0, 16.0)
+    for x, t, wanted in zip(IMAGES["in/x"][:, None], IMAGES["in/t"], IMAGES["out/lsd_rev_rate"]):
+        log_posterior = jax.nn.log_softmax(model.apply(params, x, t))
+        found = reverse_rate(process, log_posterior, jnp.asarray(x), jnp.asarray(t))[0]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4 * wanted.max())
 
 
 @pytest.mark.parametrize("averaged", [False, True])
