@@ -7,7 +7,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from lsd_jax.distill import artefact
 from lsd_jax.metrics.compare import compare
@@ -181,6 +183,13 @@ def panels(by_task: dict[str, list[dict[str, Any]]], config, x: str, label: str)
         axis.set_xscale("log", base=2 if x == "nfe" else 10)
         axis.set_yscale("log")
         _label(axis, task, label, _name(metric))
+        _ticks(axis.yaxis)
+        if x == "nfe":
+            exact = {round(row[x]) for row in group if row["budget"] == EXACT}
+            axis.set_xticks(ticks := sorted({*_budgets(group), *exact}), [str(tick) for tick in ticks])
+            axis.xaxis.set_minor_locator(NullLocator())
+        else:
+            _ticks(axis.xaxis)
     _legend(figure, axes)
     return figure
 
@@ -204,6 +213,7 @@ def diversity(by_task: dict[str, list[dict[str, Any]]], config) -> Figure:
                 axis.annotate(row["sampler"], at, fontsize=6, xytext=(4, 2), textcoords="offset points")
         axis.set_yscale("log")
         _label(axis, f"{task}, NFE {budget}", "entropy of a sequence, bits", _name(metric))
+        _ticks(axis.yaxis)
     _legend(figure, axes)
     return figure
 
@@ -237,6 +247,13 @@ def _label(axis: Axes, title: str, x: str, y: str) -> None:
     axis.set_ylabel(y, fontsize=8)
     axis.tick_params(labelsize=7)
     axis.grid(alpha=0.3)
+
+
+def _ticks(axis: Axis) -> None:
+    """Plain numbers on a logarithmic axis, at 1, 2 and 5 of every decade."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _legend(figure: Figure, axes: list[Axes]) -> None:

@@ -25,11 +25,13 @@ def corrector(
     Under absorbing noise it masks tokens again: the destinations have num_states columns. The knobs act on the reverse part.
     """
     mean_BLS = duration * reverse_rate(process, knobs.scale(log_score_fn(x_BL, u)), x_BL, u)
-    reverse = categorical_leap(x_BL, log_mean(mean_BLS), dataclasses.replace(knobs, log_neighbour=None), several=True)
+    reverse = categorical_leap(
+        process, x_BL, log_mean(mean_BLS), dataclasses.replace(knobs, log_neighbour=None), several=True
+    )
     mean_BLS = mean_BLS.sum(-1, keepdims=True) * jax.nn.softmax(reverse.log_destination_BLS)
     mean_BLV = _add_forward(process, mean_BLS, x_BL, duration * process.noise.sigma(u))
     neutral = Knobs(jnp.zeros(()), jnp.zeros(()))
-    return categorical_leap(x_BL, log_mean(mean_BLV), neutral, several=True)
+    return categorical_leap(process, x_BL, log_mean(mean_BLV), neutral, several=True)
 
 
 def _add_forward(process: Process, mean_BLS: jax.Array, x_BL: jax.Array, scale: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lsd_jax.models.score_fn import LogScoreFn
+from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.score import Process, log_concrete_score
 from lsd_jax.samplers.kernel import Kernel, Knobs, normalized
@@ -29,7 +30,9 @@ def log_mean(mean_BLS: jax.Array) -> jax.Array:
     return jnp.where(mean_BLS > 0, jnp.log(jnp.where(mean_BLS > 0, mean_BLS, 1.0)), _NEVER)
 
 
-def categorical_leap(x_BL: jax.Array, log_mean_BLS: jax.Array, knobs: Knobs, several: bool) -> Transition:
+def categorical_leap(
+    process: Process, x_BL: jax.Array, log_mean_BLS: jax.Array, knobs: Knobs, several: bool
+) -> Transition:
     """The law of a leap between tokens without an order, from the logarithm of the mean number of jumps to each.
 
     With mean total Lambda: P(jump to v) = lambda_v exp(-Lambda), exactly one jump, or with `several` any number of them, the
@@ -39,7 +42,8 @@ def categorical_leap(x_BL: jax.Array, log_mean_BLS: jax.Array, knobs: Knobs, sev
     total_BL = jnp.exp(log_total_BL)
     log_stay_BL = -total_BL if several else jnp.log1p(-total_BL * jnp.exp(-total_BL))
     log_destination_BLS = normalized(log_mean_BLS, log_total_BL)
-    return Transition(x_BL, log_stay_BL, knobs.temper(log_destination_BLS), knobs.log_neighbour)
+    redraws = not isinstance(process, Absorbing)
+    return Transition(x_BL, log_stay_BL, knobs.temper(log_destination_BLS), knobs.log_neighbour, redraws)
 
 
 def ordinal_leap(x_BL: jax.Array, mean_BLS: jax.Array, knobs: Knobs) -> Transition:
@@ -78,7 +82,7 @@ def tau_leaping(
     log_mean_BLS = log_expected_jumps(process, log_score_fn, x_BL, t, u, knobs)
     if isinstance(process, DiscretizedGaussian):
         return ordinal_leap(x_BL, jnp.exp(log_mean_BLS), knobs)
-    return categorical_leap(x_BL, log_mean_BLS, knobs, several=False)
+    return categorical_leap(process, x_BL, log_mean_BLS, knobs, several=False)
 
 
 def binomial_leaping(
@@ -86,7 +90,7 @@ def binomial_leaping(
 ) -> Transition:
     """One leap from t to u that jumps at most once (Chatterjee, Vlachos, Katsoulakis 2005): with 1 - exp(-Lambda)."""
     log_mean_BLS = log_expected_jumps(process, log_score_fn, x_BL, t, u, knobs)
-    return categorical_leap(x_BL, log_mean_BLS, knobs, several=True)
+    return categorical_leap(process, x_BL, log_mean_BLS, knobs, several=True)
 
 
 TAU_LEAPING = Kernel(

@@ -1,10 +1,13 @@
 """Tau-leaping and the corrector against closed forms and the reference's numbers."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lsd_jax.models.oracle import all_sequences
 from lsd_jax.models.score_fn import posterior_score_fn
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.score import make_process, reverse_rate
@@ -60,6 +63,22 @@ def test_knobs_of_a_leap(kernel):
     )
     _, top = step(jnp.zeros(()), jnp.zeros(()), "score", None, 0.1)
     assert ((top > 0).sum(-1) == 1).all()
+
+
+@pytest.mark.parametrize("kernel", ["tau_leaping", "binomial_leaping"])
+def test_potentials_under_uniform_noise_act_on_the_whole_leap(kernel):
+    process, states = make_process("uniform", 4, make_noise("loglinear")), jnp.asarray(all_sequences(4, 3))
+    start, score = jnp.broadcast_to(jnp.array([0, 3, 1]), states.shape), jax.random.normal(jax.random.key(0), (1, 3, 4))
+    score_fn = lambda x, t: jnp.broadcast_to(score, (*x.shape, 4))  # noqa: E731
+    knobs = dataclasses.replace(NEUTRAL, log_neighbour=jax.random.normal(jax.random.key(1), (1, 4, 4)))
+    transition = get_kernel(kernel).step(process, score_fn, start, jnp.float32(0.8), jnp.float32(0.4), knobs)
+    law = np.exp(transition.log_prob(states).sum(-1))
+    assert law.sum() == pytest.approx(1, abs=1e-5)
+    alone = get_kernel(kernel).step(process, score_fn, start, jnp.float32(0.8), jnp.float32(0.4), NEUTRAL)
+    pairs = law.reshape(4, 4, 4).sum(2)
+    independent = np.exp(alone.log_prob(states).sum(-1)).reshape(4, 4, 4).sum(2)
+    assert np.abs(pairs - np.outer(pairs.sum(1), pairs.sum(0))).max() > 2e-3  # neighbours depend on each other
+    np.testing.assert_allclose(independent, np.outer(independent.sum(1), independent.sum(0)), atol=1e-6)
 
 
 @pytest.mark.parametrize("noise", ["loglinear", "geometric", "cosine"])
