@@ -113,7 +113,7 @@ def get_config(variant_name: str = "") -> ConfigDict:
     config.samplers = tuple(
         variant(name, **({**PLAIN, **changes} if changes else {})) for name, changes in SAMPLERS.items()
     )
-    config.nfe = (4, 8, 16, 32, 64, 128) if full else (8, 16)
+    config.nfe = (4, 8, 16, 32, 64, 128) if full else (4, 8, 16)
     config.ours = OURS
     config.figure_samplers = (
         OURS,

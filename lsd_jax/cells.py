@@ -155,7 +155,7 @@ def evaluate_cell(context: Context, name: str, sampler: Sampler, folder: pathlib
 
 
 def bound_of(context: Context, sampler: Sampler, key: jax.Array) -> np.ndarray | None:
-    """The M-step bound (n,) of the held-out sequences, nats each; None where there is none."""
+    """The M-step bound (n,) of the held-out sequences or their exact cost, nats each; None where there is neither."""
     if not len(context.held_out) or not sampler.has_likelihood:
         return None
     batch = context.config.evaluation.batch_size
@@ -169,7 +169,8 @@ def likelihood_metrics(context: Context, sampler: Sampler, nats: np.ndarray | No
         metrics["bound_bits"] = bootstrap.mean_interval(nats / sampler.length / np.log(2))
         # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
         metrics["gap_nats"] = bootstrap.mean_interval(nats - context.many_step_nats)
-    if sampler.has_likelihood and context.teacher is not None and len(context.teacher):
+    of_paths = sampler.has_likelihood and sampler.kernel.nll is None
+    if of_paths and context.teacher is not None and len(context.teacher):
         if config.model.name != "oracle":  # there the held-out sequences are the teacher's law
             nats = evaluation.bound_nats(context.model, sampler, cell_key(config, "path"), context.teacher, batch)
         metrics["path_kl_nats"] = bootstrap.mean_interval(nats - context.teacher_nats)

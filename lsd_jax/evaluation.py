@@ -39,8 +39,8 @@ class Sampler:
 
     @property
     def has_likelihood(self) -> bool:
-        """Whether the M-step bound is defined for it, and finite."""
-        if isinstance(self.kernel, EventSampler) or not self.kernel.has_likelihood:
+        """Whether the M-step bound, or the likelihood itself, is defined for it, and finite."""
+        if isinstance(self.kernel, EventSampler) or not (self.kernel.has_likelihood or self.kernel.nll):
             return False
         if self.schedule.knobs.top_p < 1:  # what lies outside the nucleus is impossible
             return False
@@ -72,6 +72,8 @@ def _bound(apply, process, kernel, coupling, mesh, params, schedule, batch):
     def local(replicated, batch):
         params, schedule = replicated
         score_fn = ScoreModel(apply, params).bind(params)
+        if kernel.nll is not None:
+            return kernel.nll(process, kernel, score_fn, schedule, batch[1])
         return m_step_nll(batch[0], process, kernel, score_fn, schedule, coupling, batch[1])
 
     return parallel.map_over_data(local, mesh)((params, schedule), batch)
@@ -116,7 +118,7 @@ def draw_and_count(
 
 
 def bound_nats(model: ScoreModel, sampler: Sampler, key: jax.Array, tokens: np.ndarray, batch_size: int) -> np.ndarray:
-    """The M-step bound (n,) of given sequences, nats each."""
+    """The M-step bound (n,) of given sequences, nats each; their exact -log p where the kernel has it."""
     mesh = parallel.data_mesh()
     fixed = (model.apply, sampler.process, sampler.kernel, sampler.coupling, mesh)
     bound = lambda keys, x: _bound(*fixed, model.params, sampler.schedule, (keys, x))  # noqa: E731

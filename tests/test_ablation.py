@@ -42,8 +42,8 @@ def tiny(config, names, **changes):
     return config
 
 
-def test_every_cell_has_a_record_and_a_second_start_changes_nothing(tmp_path, capsys, quick_compile):
-    names = ["Euler", "LSD+ eq. 8, summed", "order: learned", "dial 0.5"]
+def test_every_cell_has_a_record_and_a_second_start_changes_nothing(tmp_path, capsys):
+    names = ["Euler", "LSD+ eq. 8, summed", "dial 0.5"]
     config = tiny(ablation_countdown.get_config(), names, **{"student.steps": (4,)})
     config.frontier.dial, config.frontier.temperatures = ("dial 0.5",), ("Euler",)
     config.frontier.steps = (4,)
@@ -64,7 +64,7 @@ def test_every_cell_has_a_record_and_a_second_start_changes_nothing(tmp_path, ca
     assert (run / "report" / "frontier.png").exists()
 
 
-def test_the_uniform_process_runs_every_kind_of_objective(tmp_path, capsys, quick_compile):
+def test_the_uniform_process_runs_every_kind_of_objective(tmp_path, capsys):
     names = ["Tweedie", "LSD+ eq. 8, summed", "grid: optimal, refined", "dial 0.5"]
     names.append("grid: optimal, fresh low-discrepancy shifts")
     config = tiny(ablation_uniform.get_config(), names, **{"student.steps": (3,)})

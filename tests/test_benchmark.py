@@ -33,7 +33,7 @@ def tiny(tasks=("toy, absorbing",), names=NAMES, nfe=(4,)):
     return config
 
 
-def test_every_cell_has_a_record_and_a_second_start_changes_nothing(tmp_path, capsys, quick_compile):
+def test_every_cell_has_a_record_and_a_second_start_changes_nothing(tmp_path, capsys):
     config, run = tiny(), tmp_path / "run"
     workflow.run(config, run, "all", command="test")
     printed = capsys.readouterr().out

@@ -31,7 +31,7 @@ def tiny(**changes):
     return config
 
 
-def test_from_network_to_report(tmp_path, capsys, quick_compile):
+def test_from_network_to_report(tmp_path, capsys):
     # A network of one scale, untrained, compiles in a fraction of the shipped one's time.
     sizes, file = UNetConfig(17, (1, 8, 8), 8, 1, (1,), -1, 8), tmp_path / "unet.safetensors"
     weights.save(file, weights.initial(sizes, jax.random.key(0)), sizes, {})

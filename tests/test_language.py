@@ -9,8 +9,7 @@ import pytest
 
 from lsd_jax import experiment, workflow
 
-FAST = ("sedd_small", "duo")  # both processes, both protocols
-SLOW = ("sedd_medium", "radd", "mdlm")
+NAMES = ("sedd_small", "sedd_medium", "radd", "mdlm", "duo")
 
 
 def tiny(name, **changes):
@@ -19,8 +18,8 @@ def tiny(name, **changes):
     return config
 
 
-@pytest.mark.parametrize("name", [*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
-def test_tiny_runs_from_checkpoint_to_report_and_again(tmp_path, capsys, quick_compile, name):
+@pytest.mark.parametrize("name", NAMES)
+def test_tiny_runs_from_checkpoint_to_report_and_again(tmp_path, capsys, name):
     run, config = tmp_path / "run", tiny(name)
     workflow.run(config, run, "all", command="test")
     printed = capsys.readouterr().out
@@ -41,14 +40,14 @@ def test_tiny_runs_from_checkpoint_to_report_and_again(tmp_path, capsys, quick_c
     assert len(lines) == 3 and set("".join(lines).replace("<|endoftext|>", "")) <= set(" aeinorst\\")
 
 
-@pytest.mark.parametrize("name", FAST + SLOW)
-def test_verify_knows_the_right_weights_from_wrong_ones(tmp_path, capsys, quick_compile, name):
+@pytest.mark.parametrize("name", NAMES)
+def test_verify_knows_the_right_weights_from_wrong_ones(tmp_path, capsys, name):
     workflow.run(tiny(name), tmp_path / "run", "verify", command="test")
     assert "verified: perplexity" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", FAST + SLOW)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("variant", ["", "lsd"])
 def test_the_full_configs_are_consistent(monkeypatch, tmp_path, name, variant):
     """Everything but the checkpoint, the scorer and the tokenizer, which come from the hub."""
@@ -65,7 +64,7 @@ def test_the_full_configs_are_consistent(monkeypatch, tmp_path, name, variant):
     assert (config.distill.objective == "score_alignment") == (variant == "lsd")
 
 
-def test_verify_refuses(tmp_path, quick_compile):
+def test_verify_refuses(tmp_path):
     with pytest.raises(
         ValueError, match=r"but 5 is known: \+[\d.]+%, more than config.verify.tolerance=0.001; another"
     ):
@@ -82,7 +81,7 @@ def test_the_variant_is_named_on_the_command_line(tmp_path):
     assert done.returncode and "choose one of ('lsd', 'tiny')" in done.stderr
 
 
-@pytest.mark.parametrize("name", FAST + SLOW)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_published_settings(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     assert config.student.steps == (8, 16, 32, 64) and config.teacher.steps == 1024

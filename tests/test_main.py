@@ -38,7 +38,7 @@ def tiny(**changes):
     return config
 
 
-def test_everything_from_teacher_to_report_and_again(tmp_path, capsys, quick_compile):
+def test_everything_from_teacher_to_report_and_again(tmp_path, capsys):
     run = tmp_path / "run"
     workflow.run(tiny(), run, "all", command="test")
     printed = capsys.readouterr().out
@@ -81,7 +81,7 @@ def test_everything_from_teacher_to_report_and_again(tmp_path, capsys, quick_com
         workflow.sample(tiny(**{"process.name": "uniform"}), tmp_path / "other", student, 3, "")
 
 
-def test_a_student_with_neighbours_is_distilled_polished_and_samples(tmp_path, capsys, quick_compile):
+def test_a_student_with_neighbours_is_distilled_polished_and_samples(tmp_path, capsys):
     config = tiny(**{"student.steps": (2,), "student.neighbours": 32})
     workflow.run(config, tmp_path / "run", "distill", command="test")
     student = tmp_path / "run" / "students" / "M2" / "student.json"
@@ -192,7 +192,7 @@ def test_the_command_line_ends_in_one_clear_line(tmp_path, arguments, message):
         assert "Traceback" not in done.stderr and message in done.stderr.splitlines()[-1]
 
 
-def test_any_kernel_can_be_a_student(tmp_path, quick_compile):
+def test_any_kernel_can_be_a_student(tmp_path):
     """Grid and numbers by the stand-in; no bound, for the law of several stages is not its own; calls that were made."""
     changes = {
         "student.order": "fixed",

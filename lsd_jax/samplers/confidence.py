@@ -81,8 +81,8 @@ def ordered_nll(
     Raises:
         ValueError: a kernel that chooses positions at random.
     """
-    if kernel.name not in _MEASURES:
-        raise ValueError(f"kernel {kernel.name!r} has no exact likelihood: only {sorted(_MEASURES)} have")
+    if kernel.nll is None:
+        raise ValueError(f"kernel {kernel.name!r} has no exact likelihood: only margin and entropy have")
 
     def force(carry, transition):
         x_BL, nll_B = carry
@@ -106,7 +106,6 @@ def ordered_nll(
 
 # The grid alone says how many positions are revealed: LSD's coefficient on the score changes nothing, on the log-score
 # the temperature.
-_MEASURES = {"margin": margin, "entropy": negative_entropy}
 _kernel = functools.partial(
     Kernel,
     step=ancestral,
@@ -116,5 +115,7 @@ _kernel = functools.partial(
 )
 
 MASKGIT = _kernel("maskgit", paper="Chang et al. 2022, arXiv 2202.04200", advance=_maskgit)
-MARGIN = _kernel("margin", paper="Kim et al. 2025, arXiv 2502.06768", advance=_ordered(margin))
-ENTROPY = _kernel("entropy", paper="Ye et al. 2025, arXiv 2508.15487", advance=_ordered(negative_entropy))
+MARGIN = _kernel("margin", paper="Kim et al. 2025, arXiv 2502.06768", advance=_ordered(margin), nll=ordered_nll)
+ENTROPY = _kernel(
+    "entropy", paper="Ye et al. 2025, arXiv 2508.15487", advance=_ordered(negative_entropy), nll=ordered_nll
+)

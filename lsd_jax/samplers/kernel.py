@@ -104,6 +104,8 @@ class Kernel(NamedTuple):
         memory: (process, x_BL) -> what `advance` carries from step to step, arrays whose first axis is the sequence.
         finish: the last step, like `advance`; None reveals everything (`denoise`).
         calls: (memory) -> network evaluations really made (B,), where they are fewer than `nfe` a step.
+        nll: (process, kernel, log_score_fn, schedule, x0_BL) -> the exact -log p(x0) (B,), nats, of a kernel with `advance`
+            that has one.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Kernel(NamedTuple):
     memory: Callable[[Process, jax.Array], Any] | None = None
     finish: Advance | None = None
     calls: Callable[[Any], jax.Array] | None = None
+    nll: Callable[..., jax.Array] | None = None
 
     @property
     def has_likelihood(self) -> bool:
@@ -124,7 +127,7 @@ class Kernel(NamedTuple):
     @property
     def stand_in(self) -> "Kernel":
         """Its one-stage `step` alone: what teachers, cost tables and objectives run."""
-        return self._replace(nfe=1, advance=None, memory=None, finish=None, calls=None)
+        return self._replace(nfe=1, advance=None, memory=None, finish=None, calls=None, nll=None)
 
 
 class EventSampler(NamedTuple):

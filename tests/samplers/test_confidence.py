@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lsd_jax.evaluation import Sampler, bound_nats
 from lsd_jax.models.oracle import all_sequences
+from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.samplers import KERNELS
 from lsd_jax.samplers.confidence import margin, negative_entropy, ordered_nll
 from lsd_jax.samplers.coupling import Coupling
@@ -80,6 +82,11 @@ def test_the_likelihood_of_an_order_is_exact(toy, name, steps):
     schedule = uniform_schedule(steps, temperature=0.8)
     nll = ordered_nll(process, KERNELS[name], score_fn, schedule, jnp.asarray(all_sequences(3, 3)))
     law = np.exp(-np.asarray(nll, np.float64))
+    sampler = Sampler(process, KERNELS[name], Coupling(), schedule, 3)
+    model = ScoreModel(lambda params, x, t: score_fn(x, t), ())
+    evaluated = bound_nats(model, sampler, jax.random.key(0), np.asarray(all_sequences(3, 3)), 32)
+    assert sampler.has_likelihood
+    np.testing.assert_allclose(evaluated, nll, rtol=1e-5)
     assert abs(law.sum() - 1) < 1e-5
     tokens = simulate(jax.random.key(0), process, KERNELS[name], score_fn, schedule, Coupling(), 40_000, 3).tokens
     assert world.error(tokens, law) < 0.02

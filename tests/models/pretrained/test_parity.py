@@ -33,14 +33,6 @@ ABSORBING, UNIFORM = Absorbing(S, LogLinear()), Uniform(S, LogLinear())
 NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compile():
-    """What compiles is run once: do not optimise it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def load(name, masked=True):
     sizes, params, _ = pretrained.load(name.split("_")[0], f"tiny_{name}", "config.model.weights", masked)
     return np.load(DATA / f"{name}.npz"), DDiT(sizes), params
