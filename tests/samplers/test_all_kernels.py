@@ -7,17 +7,16 @@ import pytest
 
 from lsd_jax import parallel
 from lsd_jax.evaluation import Sampler, draw_and_count
-from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior
-from lsd_jax.models.score_fn import oracle_score_model
-from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.score import make_process
+from lsd_jax.models.oracle import all_sequences
+from lsd_jax.models.score_fn import ScoreModel
 from lsd_jax.samplers import KERNELS, get_kernel
 from lsd_jax.samplers.coupling import Coupling, sequence_keys
 from lsd_jax.samplers.simulate import Condition, simulate, uniform_schedule
+from tests.samplers.enumeration import oracle
 
 S, L, STEPS = 3, 4, 5
 PROBS = np.random.default_rng(1).dirichlet(np.full(S**L, 0.3))
-CASES = [(kernel.name, name) for kernel in KERNELS.values() for name in kernel.processes if name != "gaussian"]
+CASES = [(kernel.name, name) for kernel in KERNELS.values() for name in kernel.processes]
 # Those that converge to the law itself with more steps, so that given tokens condition it.
 EXACT_IN_THE_LIMIT = (
     *("euler", "tweedie", "ancestral", "tau_leaping", "binomial_leaping"),
@@ -26,8 +25,8 @@ EXACT_IN_THE_LIMIT = (
 
 
 def model_of(name):
-    process = make_process(name, S, make_noise("loglinear"))
-    return process, oracle_score_model(process, enumerated_log_posterior(process, PROBS, L))
+    process, score_fn = oracle(name, PROBS, S, L)
+    return process, ScoreModel(lambda params, x_BL, t: score_fn(x_BL, t), ())
 
 
 @pytest.mark.parametrize(("kernel", "name"), CASES)

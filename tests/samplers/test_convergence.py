@@ -41,6 +41,11 @@ def test_first_order(kernel, name):
     assert order(get_kernel(kernel), name, STRONG, (3, 2)) == pytest.approx(1, abs=0.3)
 
 
+@pytest.mark.parametrize("kernel", ["euler", "ancestral", "tau_leaping"])
+def test_first_order_on_ordered_states(kernel):
+    assert order(get_kernel(kernel), "gaussian", STRONG, (3, 2)) == pytest.approx(1, abs=0.3)
+
+
 @pytest.mark.parametrize("name", ["absorbing", "uniform"])
 def test_a_corrector_keeps_the_order_and_the_marginal_law(name):
     kernel = predictor_corrector(multiplier=0.3)
