@@ -44,6 +44,6 @@ def verify(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
     if not abs(off) <= settings.tolerance:
         raise ValueError(
             f"config.model.weights={config.model.weights!r}: {measured}, but {settings.perplexity:g} is known: {off:+.1%}, more "
-            f"than config.verify.tolerance={settings.tolerance:g}; another checkpoint, another text, or wrongly read weights"
+            f"than config.verify.tolerance={settings.tolerance:g}; another checkpoint, other data, or wrongly read weights"
         )
     return f"verified: {measured}, {off:+.2%} from the known {settings.perplexity:g}"
