@@ -27,7 +27,7 @@ from lsd_jax.metrics import suite
 from lsd_jax.progress import Progress
 from lsd_jax.report import benchmark as report
 from lsd_jax.report.benchmark import DATA, EXACT
-from lsd_jax.samplers import EVENT_SAMPLERS, get_event_sampler, get_kernel
+from lsd_jax.samplers import EVENT_SAMPLERS, get_kernel
 from lsd_jax.samplers.coupling import Coupling, sequence_keys
 from lsd_jax.samplers.grids import FIXED_GRIDS, fixed_grid
 from lsd_jax.samplers.simulate import uniform_schedule
@@ -114,7 +114,7 @@ def read(config: ml_collections.ConfigDict, folder: pathlib.Path) -> list[dict[s
 
 
 def _kernel(name: str):
-    return get_event_sampler(name) if name in EVENT_SAMPLERS else get_kernel(name)
+    return EVENT_SAMPLERS[name] if name in EVENT_SAMPLERS else get_kernel(name)
 
 
 def _steps(kernel: str, budget: int) -> int:
@@ -186,7 +186,7 @@ def _sampler(own, cell: Cell, workdir: pathlib.Path, provenance) -> Sampler:
     if student.kernel in EVENT_SAMPLERS:
         budget = 1 if cell.budget == EXACT else cell.budget  # which an exact sampler does not read
         schedule = uniform_schedule(budget, student.temperature, student.top_p)
-        return Sampler(process, get_event_sampler(student.kernel), Coupling("iid"), schedule, length)
+        return Sampler(process, EVENT_SAMPLERS[student.kernel], Coupling("iid"), schedule, length)
     kernel, steps = get_kernel(student.kernel), _steps(student.kernel, cell.budget)
     if student.grid in FIXED_GRIDS and student.order == "fixed" and not own.distill.steps:
         plain = init_student(

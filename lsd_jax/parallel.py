@@ -12,6 +12,9 @@ from jax.sharding import PartitionSpec as P
 # and averaged once; tests compare them on eight devices with one.
 
 
+PASS_BYTES = 2**30  # for one array over the vocabulary; a few of them are alive at a time
+
+
 def data_mesh() -> Mesh:
     """All devices of all processes along the axis `data`."""
     return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
@@ -48,6 +51,21 @@ def mean_over_data(function: Callable, mesh: Mesh) -> Callable:
 def map_over_data(function: Callable, mesh: Mesh) -> Callable:
     """`function(replicated, batch)` on every device on its shard; its results sharded like the batch."""
     return jax.shard_map(function, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
+
+
+def in_passes(function: Callable, batch, row_bytes: int):
+    """`function(part)` on equal parts of a device's shard, one after the other, results stacked (passes, ...).
+
+    Args:
+        batch: arrays whose first axis is the sequence.
+        row_bytes: of the largest array that `function` makes a sequence; a pass stays below PASS_BYTES of them.
+    """
+    count = jax.tree.leaves(batch)[0].shape[0]
+    size = max(size for size in range(1, count + 1) if count % size == 0 and (size - 1) * row_bytes < PASS_BYTES)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count // size, size, *leaf.shape[1:]), batch)
+    if size == count:
+        return jax.tree.map(lambda leaf: leaf[None], function(batch))
+    return jax.lax.map(function, parts)
 
 
 def value_and_grad_over_data(loss_fn: Callable, mesh: Mesh, microbatch: int = 0, has_aux: bool = False) -> Callable:

@@ -52,42 +52,46 @@ def cost_table(
 def _cost_rows(apply, process, kernel, mesh, params, times, batch):
     def local(replicated, batch):
         params, times = replicated
-        x0_BL, own = batch
-        steps = len(times) - 1
         score = ScoreModel(apply, params).bind(params)
-        if isinstance(process, Absorbing):
-            shares = process.mask_probability(times) / process.mask_probability(jnp.ones(()))
-            # Masked at times[i], revealed at times[i + 1].
-            step_BL = jnp.clip(jnp.searchsorted(-shares, -own, side="left") - 1, 0, steps - 1)
-
-            def row(_, i):
-                x_BL = jnp.where(step_BL >= i, process.mask, x0_BL)
-                log_posterior_BLS = jax.nn.log_softmax(score(x_BL, times[i]))
-                nll_BL = -jnp.take_along_axis(log_posterior_BLS, x0_BL[..., None], -1)[..., 0]
-                nll_BL = jnp.where(step_BL >= i, nll_BL, 0.0)
-                by_step_N = jax.ops.segment_sum(nll_BL.ravel(), step_BL.ravel(), steps)
-                return None, jnp.concatenate([jnp.zeros(1), jnp.cumsum(by_step_N)]) / len(x0_BL)
-        else:
-
-            def row(_, i):
-                x_BL, t = bridge_state(own, process, _IID, x0_BL, times[i]), times[i]
-                log_score_BLS = score(x_BL, t)
-                frozen = lambda x, t: log_score_BLS  # noqa: E731
-                neutral = Knobs(jnp.zeros(()), jnp.zeros(()))
-
-                def cost(u, own):
-                    return transition_kl(bridge_transition(process, x_BL, x0_BL, t, u), own).sum(-1).mean()
-
-                def fill(j, costs):
-                    return costs.at[j].set(cost(times[j], kernel.step(process, frozen, x_BL, t, times[j], neutral)))
-
-                costs = jax.lax.fori_loop(i + 1, steps, fill, jnp.zeros(steps + 1))
-                last = cost(jnp.zeros(()), denoise(process, frozen, x_BL, t, neutral))
-                return None, costs.at[steps].set(last)
-
-        return jax.lax.scan(row, None, jnp.arange(steps))[1]
+        row_bytes = 4 * process.vocab_size * batch[0].shape[1]
+        return parallel.in_passes(lambda part: _rows(process, kernel, score, times, *part), batch, row_bytes).mean(0)
 
     return parallel.mean_over_data(local, mesh)((params, times), batch)
+
+
+def _rows(process, kernel, score, times, x0_BL, own):
+    steps = len(times) - 1
+    if isinstance(process, Absorbing):
+        shares = process.mask_probability(times) / process.mask_probability(jnp.ones(()))
+        # Masked at times[i], revealed at times[i + 1].
+        step_BL = jnp.clip(jnp.searchsorted(-shares, -own, side="left") - 1, 0, steps - 1)
+
+        def row(_, i):
+            x_BL = jnp.where(step_BL >= i, process.mask, x0_BL)
+            log_posterior_BLS = jax.nn.log_softmax(score(x_BL, times[i]))
+            nll_BL = -jnp.take_along_axis(log_posterior_BLS, x0_BL[..., None], -1)[..., 0]
+            nll_BL = jnp.where(step_BL >= i, nll_BL, 0.0)
+            by_step_N = jax.ops.segment_sum(nll_BL.ravel(), step_BL.ravel(), steps)
+            return None, jnp.concatenate([jnp.zeros(1), jnp.cumsum(by_step_N)]) / len(x0_BL)
+    else:
+
+        def row(_, i):
+            x_BL, t = bridge_state(own, process, _IID, x0_BL, times[i]), times[i]
+            log_score_BLS = score(x_BL, t)
+            frozen = lambda x, t: log_score_BLS  # noqa: E731
+            neutral = Knobs(jnp.zeros(()), jnp.zeros(()))
+
+            def cost(u, own):
+                return transition_kl(bridge_transition(process, x_BL, x0_BL, t, u), own).sum(-1).mean()
+
+            def fill(j, costs):
+                return costs.at[j].set(cost(times[j], kernel.step(process, frozen, x_BL, t, times[j], neutral)))
+
+            costs = jax.lax.fori_loop(i + 1, steps, fill, jnp.zeros(steps + 1))
+            last = cost(jnp.zeros(()), denoise(process, frozen, x_BL, t, neutral))
+            return None, costs.at[steps].set(last)
+
+    return jax.lax.scan(row, None, jnp.arange(steps))[1]
 
 
 def shortest_paths(table: np.ndarray, max_steps: int) -> dict[int, np.ndarray]:

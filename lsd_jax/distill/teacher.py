@@ -76,9 +76,13 @@ def sample_teacher(
     schedule = uniform_schedule(steps)
 
     def run(params, key_B):
-        score_fn = model.bind(params)
-        sample = simulate(key_B, process, kernel, score_fn, schedule, coupling, len(key_B), length, keep_states=True)
-        return jnp.swapaxes(sample.states, 0, 1)
+        def draw(key_B):
+            network = model.bind(params)
+            sample = simulate(key_B, process, kernel, network, schedule, coupling, len(key_B), length, keep_states=True)
+            return jnp.swapaxes(sample.states, 0, 1)
+
+        states = parallel.in_passes(draw, key_B, 4 * process.vocab_size * length)
+        return states.reshape(len(key_B), steps + 1, length)
 
     key_P = sequence_keys(key, paths)
     states = parallel.gather(

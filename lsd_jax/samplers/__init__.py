@@ -54,17 +54,6 @@ def get_kernel(name: str) -> Kernel:
     return KERNELS[name]
 
 
-def get_event_sampler(name: str) -> EventSampler:
-    """An event sampler by name.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name not in EVENT_SAMPLERS:
-        raise ValueError(f"event sampler {name!r}: choose one of {sorted(EVENT_SAMPLERS)}")
-    return EVENT_SAMPLERS[name]
-
-
 def get_sampler(name: str) -> Kernel | EventSampler:
     """A kernel or an event sampler by name.
 

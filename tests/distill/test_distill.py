@@ -68,6 +68,24 @@ def test_cost_table_against_a_direct_sum(paths):
     assert np.isinf(table[j, i]) and np.isinf(table[i, i])
 
 
+@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+def test_passes_of_one_sequence_give_the_same_paths_and_table(monkeypatch, name):
+    process, model = oracle(name)
+    coupling, kernel, times = Coupling("iid"), get_kernel("tweedie"), np.linspace(1, 0, 7)
+
+    def both():
+        schedule_search._cost_rows.clear_cache()
+        own = teacher.sample_teacher(jax.random.key(0), process, kernel, model, coupling, 6, P, L)
+        table = schedule_search.cost_table(process, kernel, model, coupling, *own.repeated(1), times)
+        return own.states, table
+
+    whole = both()
+    monkeypatch.setattr(parallel, "PASS_BYTES", 1)
+    parts = both()
+    np.testing.assert_array_equal(parts[0], whole[0])
+    np.testing.assert_allclose(parts[1], whole[1], rtol=1e-5)
+
+
 def test_shortest_paths_are_the_best_of_all():
     rng = np.random.default_rng(0)
     table = np.where(np.arange(9)[None] > np.arange(8)[:, None], rng.random((8, 9)) * 5, np.inf)
