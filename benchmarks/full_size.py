@@ -2,6 +2,7 @@
 
     python -m benchmarks.full_size --steps=3 --batch=1 --output=docs/results/full_size.json
 
+Also what the cost table of the language experiments' teacher paths would take, which is compiled and not run.
 Sizes (Lou et al. 2024): 50,257 data tokens and a mask, 1,024 a sequence; small 12 blocks of width 768, medium 24 of 1,024.
 On an accelerator `--batch=8 --dtype=bfloat16` is a realistic setting. FLOPs count matrix products only.
 
@@ -22,11 +23,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from configs import language
+from lsd_jax import parallel
+from lsd_jax.distill.schedule_search import cost_rows
 from lsd_jax.evaluation import Sampler, draw_samples
 from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
 from lsd_jax.models.score_fn import network_score_model
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import LogLinear
+from lsd_jax.processes.score import make_process
 from lsd_jax.samplers import get_kernel
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.simulate import uniform_schedule
@@ -113,6 +118,25 @@ def measure(size: str, steps: int, batch: int, dtype: str) -> dict:
     }
 
 
+def compiled_gib(size: str, paths: int) -> dict[str, float]:
+    """GiB of temporaries, by XLA's account of the compiled programs, of the cost table of `paths` bfloat16 teacher paths."""
+    sizes = DDiTConfig(VOCAB, **SIZES[size], time_conditioned=True, dtype="bfloat16")
+    shapes = jax.eval_shape(DDiT(sizes).init, jax.random.key(0), jnp.zeros((1, 8), jnp.int32), jnp.zeros(1))
+    tokens = jax.ShapeDtypeStruct((paths, LENGTH), jnp.int32)
+    own = {
+        "absorbing": jax.ShapeDtypeStruct((paths, LENGTH), jnp.float32),  # thresholds
+        "uniform": jax.eval_shape(lambda: jax.random.split(jax.random.key(0), paths)),
+    }
+    found = {}
+    for name in own:
+        process = make_process(name, VOCAB, LogLinear())
+        model = network_score_model(process, DDiT(sizes), shapes, "score")
+        fixed = (model.apply, process, get_kernel("tweedie"), parallel.data_mesh())
+        program = cost_rows.lower(*fixed, shapes, jax.ShapeDtypeStruct((65,), jnp.float32), (tokens, own[name]))
+        found[name] = round(program.compile().memory_analysis().temp_size_in_bytes / 2**30, 2)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="small")
@@ -128,6 +152,8 @@ def main() -> None:
             print(name, ", ".join(f"{key} {value:,.1f}" for key, value in found.items()), sep=": ")
         return
     result = measure(arguments.size, arguments.steps, arguments.batch, arguments.dtype)
+    result["paths"] = paths = language.language_config("sedd", "", 0.0, "", 0.0).teacher.paths
+    result["cost_table_temporaries_gib"] = compiled_gib(arguments.size, paths)
     text = json.dumps(result, indent=1)
     print(text)
     if arguments.output:

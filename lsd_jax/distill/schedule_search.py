@@ -44,12 +44,14 @@ def cost_table(
     if isinstance(process, Absorbing):  # an array, so that all orders share one compilation
         own = np.asarray(reveal_thresholds(key_P, process, coupling, tokens_PL.shape[1]))
     batch = (parallel.shard_global(tokens_PL.astype(np.int32), mesh), parallel.shard_global(own, mesh))
-    rows = _cost_rows(model.apply, process, kernel, mesh, model.params, jnp.asarray(times, jnp.float32), batch)
+    rows = cost_rows(model.apply, process, kernel, mesh, model.params, jnp.asarray(times, jnp.float32), batch)
     return np.where(np.arange(len(times)) > np.arange(len(times) - 1)[:, None], np.asarray(rows, np.float64), np.inf)
 
 
 @functools.partial(jax.jit, static_argnums=range(4))
-def _cost_rows(apply, process, kernel, mesh, params, times, batch):
+def cost_rows(apply, process, kernel, mesh, params, times, batch):
+    """`cost_table` on a mesh, before what cannot be is made infinite: (N, N + 1), in passes that fit the memory."""
+
     def local(replicated, batch):
         params, times = replicated
         score = ScoreModel(apply, params).bind(params)

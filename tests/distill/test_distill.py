@@ -74,7 +74,7 @@ def test_passes_of_one_sequence_give_the_same_paths_and_table(monkeypatch, name)
     coupling, kernel, times = Coupling("iid"), get_kernel("tweedie"), np.linspace(1, 0, 7)
 
     def both():
-        schedule_search._cost_rows.clear_cache()
+        schedule_search.cost_rows.clear_cache()
         own = teacher.sample_teacher(jax.random.key(0), process, kernel, model, coupling, 6, P, L)
         table = schedule_search.cost_table(process, kernel, model, coupling, *own.repeated(1), times)
         return own.states, table
