@@ -3,6 +3,9 @@
 import json
 import pathlib
 import re
+import socket
+import urllib.parse
+import urllib.request
 from typing import Any
 
 from lsd_jax.models import weights
@@ -59,10 +62,10 @@ def card(path: pathlib.Path, source: str, field: str) -> dict[str, Any]:
 
 def _from_hub(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
     # Imported here: a run from local files needs none of it.
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import constants, errors, hf_hub_download
 
     repository, _, revision = source.partition("@")
-    offline = False
+    offline = _unreachable(constants.ENDPOINT)
     for name in names:
         try:
             return pathlib.Path(hf_hub_download(repository, name, revision=revision or None, local_files_only=offline))
@@ -88,3 +91,14 @@ def _from_hub(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
             f"`hf download {repository}` elsewhere and name the folder"
         )
     raise FileNotFoundError(f"{field}={source!r}: the repository holds none of {', '.join(names)}")
+
+
+def _unreachable(address: str) -> bool:
+    """Whether a host's name cannot be looked up: known at once, where the hub's client tries again for half a minute."""
+    if urllib.request.getproxies():  # the proxy looks it up
+        return False
+    try:
+        socket.getaddrinfo(urllib.parse.urlparse(address).hostname, 443)
+    except OSError:
+        return True
+    return False

@@ -94,6 +94,7 @@ def test_the_hub_s_refusals(monkeypatch, error, message):
         raise error()
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    monkeypatch.setattr(sources, "_unreachable", lambda address: False)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
         sources.find("owner/name@v2", ("model.safetensors",), FIELD)
     assert "\n" not in str(caught.value) and FIELD in str(caught.value)
