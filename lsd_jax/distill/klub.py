@@ -75,18 +75,20 @@ def halved_grids(
 
 
 @functools.partial(jax.jit, static_argnums=range(4))
-def _klub(apply, process, coupling, mesh, params, times, batch):
+def _rates(apply, process, coupling, mesh, params, t, batch):
+    """Reverse rates (P, L, S) at the states of time t."""
+
     def local(replicated, batch):
-        params, (t1, t2, t3) = replicated
-        tokens_BL, key_B = batch
+        (params, t), (tokens_BL, key_B) = replicated, batch
+        x_BL = bridge_state(key_B, process, coupling, tokens_BL, t)
+        return reverse_rate(process, ScoreModel(apply, params).bind(params)(x_BL, t), x_BL, t)
 
-        def rate(t):
-            x_BL = bridge_state(key_B, process, coupling, tokens_BL, t)
-            return reverse_rate(process, ScoreModel(apply, params).bind(params)(x_BL, t), x_BL, t)
+    return parallel.map_over_data(local, mesh)((params, t), batch)
 
-        return klub_per_token(rate(t1), rate(t2), t2 - t3).mean()
 
-    return parallel.mean_over_data(local, mesh)((params, times), batch)
+@jax.jit
+def _klub(rate_one_PLS, rate_two_PLS, width):
+    return klub_per_token(rate_one_PLS, rate_two_PLS, width).mean()
 
 
 def jys_grids(
@@ -94,13 +96,17 @@ def jys_grids(
 ) -> dict[int, np.ndarray]:
     """JYS's grid (M + 1,) for every power of two M up to `max_steps`, on noised versions of `tokens_PL`.
 
-    Two network evaluations a probe, about ten probes a point.
+    One network evaluation a probe, about ten probes a point, and one for its step.
     """
     mesh = parallel.data_mesh()
     batch = parallel.shard_global(tokens_PL.astype(np.int32), mesh), parallel.shard_global(key_P, mesh)
 
-    def score(*times: float) -> float:
-        times = tuple(jnp.float32(t) for t in times)
-        return float(_klub(model.apply, process, coupling, mesh, model.params, times, batch))
+    def rates(t: float) -> jax.Array:
+        return _rates(model.apply, process, coupling, mesh, model.params, jnp.float32(t), batch)
+
+    start = functools.lru_cache(maxsize=1)(rates)  # all probes of a step start at one time
+
+    def score(t1: float, t2: float, t3: float) -> float:
+        return float(_klub(start(t1), rates(t2), jnp.float32(t2) - jnp.float32(t3)))
 
     return halved_grids(score, max_steps, 0.01)
