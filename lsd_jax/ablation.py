@@ -70,6 +70,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, pr
         progress = Progress("ablation, variants x seeds", len(todo), every=0.0)
         context = None
         for done, (name, seed) in enumerate(todo):
+            jax.clear_caches()  # programs nobody calls again keep memory maps, of which a process has 65,530
             own = resolve(config, entries[name], seed)
             context = context or cells.make_context(own, workdir)
             context = dataclasses.replace(context, config=own)

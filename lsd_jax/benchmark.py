@@ -91,6 +91,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, pr
         todo = [cell for cell in list_cells(config) if not (folder / f"{cell.stem}.json").exists()]
         progress, context = Progress("benchmark, cells", len(todo), every=0.0), None
         for done, cell in enumerate(todo):
+            if done and cell.sampler != todo[done - 1].sampler:
+                jax.clear_caches()  # programs nobody calls again keep memory maps, of which a process has 65,530
             if context is None or context.name != cell.task:
                 context = _context(config, cell.task, workdir)
             record = _evaluate(config, context, cell, workdir, provenance)

@@ -19,3 +19,10 @@ def _cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSD_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs():
+    """A module's compiled programs go with it: all of them together would need more memory maps than a process may have."""
+    yield
+    jax.clear_caches()
