@@ -3,15 +3,16 @@
     python -m lsd_jax.main --config=configs/benchmark.py
     python -m lsd_jax.main --config=configs/benchmark.py:full
 
-Hardware and time: 2 CPU cores, 25 minutes; it resumes cell by cell. `:full` has every task and budget, 869 cells: hours.
-Expect (seed 0; mean rank over the metrics of five tasks, 1 is best; docs/results/benchmark.md):
+Hardware and time: 2 CPU cores, 34 minutes beside other work; it resumes cell by cell. `:full` has every task and budget,
+869 cells: hours, and not run.
+Expect (seed 0, revision 2070f6667912; mean rank over the sample metrics of five tasks, 1 is best; docs/results/benchmark.md):
 
-    NFE                    8      16
-    LSD+ student (ours)    3.1    4.2
-    MaskGIT                7.2    7.7
-    Euler, T=0.8           7.2    9.0
-    k-Gillespie            9.8    6.5
-    Euler                  9.7    10.1
+    NFE                    4      8      16
+    LSD+ student (ours)    3.5    3.1    4.2
+    Euler, T=0.8           7.4    7.2    9.0
+    MaskGIT                7.6    7.2    7.7
+    Euler                  9.6    9.7    10.1
+    k-Gillespie            9.7    9.8    6.5
 """
 
 from ml_collections import ConfigDict
