@@ -58,10 +58,11 @@ def in_passes(function: Callable, batch, row_bytes: int):
 
     Args:
         batch: arrays whose first axis is the sequence.
-        row_bytes: of the largest array that `function` makes a sequence; a pass stays below PASS_BYTES of them.
+        row_bytes: of the largest array that `function` makes a sequence; a pass of more than one stays within PASS_BYTES of them.
     """
     count = jax.tree.leaves(batch)[0].shape[0]
-    size = max(size for size in range(1, count + 1) if count % size == 0 and (size - 1) * row_bytes < PASS_BYTES)
+    sizes = [size for size in range(2, count + 1) if count % size == 0 and size * row_bytes <= PASS_BYTES]
+    size = max(sizes, default=1)
     parts = jax.tree.map(lambda leaf: leaf.reshape(count // size, size, *leaf.shape[1:]), batch)
     if size == count:
         return jax.tree.map(lambda leaf: leaf[None], function(batch))
