@@ -1,6 +1,5 @@
 """Predictor-corrector sampling: after each step, some forward-and-back moves that leave the marginal law as it is."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,12 +7,21 @@ import jax.numpy as jnp
 
 from lsd_jax.models.score_fn import LogScoreFn
 from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.score import Process, reverse_rate
 from lsd_jax.processes.uniform import Uniform
 from lsd_jax.samplers.kernel import Draw, Kernel, Knobs
-from lsd_jax.samplers.tau_leaping import categorical_leap, log_mean
+from lsd_jax.samplers.tau_leaping import categorical_leap, log_mean, ordinal_leap, tau_leaping
 from lsd_jax.samplers.transition import Transition
 from lsd_jax.samplers.tweedie import tweedie
+
+
+def predictor(
+    process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.Array, u: jax.Array, knobs: Knobs
+) -> Transition:
+    """Tweedie; where states are ordered tau-leaping, as tauLDR has it."""
+    step = tau_leaping if isinstance(process, DiscretizedGaussian) else tweedie
+    return step(process, log_score_fn, x_BL, t, u, knobs)
 
 
 def corrector(
@@ -22,16 +30,22 @@ def corrector(
     """A leap of `duration` at the rates of time u, forward plus reverse, whose stationary law is p_u (Campbell et al. 2022,
     section 4.4).
 
-    Under absorbing noise it masks tokens again: the destinations have num_states columns. The knobs act on the reverse part.
+    Under absorbing noise it masks tokens again: the destinations have num_states columns.
     """
-    mean_BLS = duration * reverse_rate(process, knobs.scale(log_score_fn(x_BL, u)), x_BL, u)
-    reverse = categorical_leap(
-        process, x_BL, log_mean(mean_BLS), dataclasses.replace(knobs, log_neighbour=None), several=True
-    )
-    mean_BLS = mean_BLS.sum(-1, keepdims=True) * jax.nn.softmax(reverse.log_destination_BLS)
-    mean_BLV = _add_forward(process, mean_BLS, x_BL, duration * process.noise.sigma(u))
+    mean_BLV = corrector_mean(process, log_score_fn, x_BL, u, duration, knobs)
     neutral = Knobs(jnp.zeros(()), jnp.zeros(()))
+    if isinstance(process, DiscretizedGaussian):
+        return ordinal_leap(x_BL, mean_BLV, neutral)
     return categorical_leap(process, x_BL, log_mean(mean_BLV), neutral, several=True)
+
+
+def corrector_mean(
+    process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, u: jax.Array, duration: jax.Array, knobs: Knobs
+) -> jax.Array:
+    """The mean number of jumps (B, L, num_states) in a corrector's leap; the knobs act on the reverse part."""
+    mean_BLS = duration * reverse_rate(process, knobs.scale(log_score_fn(x_BL, u)), x_BL, u)
+    share_BLS = jax.nn.softmax(knobs.temper(log_mean(mean_BLS)))
+    return _add_forward(process, mean_BLS.sum(-1, keepdims=True) * share_BLS, x_BL, duration * process.noise.sigma(u))
 
 
 def _add_forward(process: Process, mean_BLS: jax.Array, x_BL: jax.Array, scale: jax.Array) -> jax.Array:
@@ -45,7 +59,7 @@ def _add_forward(process: Process, mean_BLS: jax.Array, x_BL: jax.Array, scale: 
 
 @functools.cache
 def predictor_corrector(correctors: int = 1, entry_time: float = 1.0, multiplier: float = 1.0) -> Kernel:
-    """Tweedie as predictor, then `correctors` leaps at the new time (Campbell et al. 2022, algorithm 2).
+    """A predictor's step, then `correctors` leaps at the new time (Campbell et al. 2022, algorithm 2).
 
     Args:
         correctors: corrector steps a predictor step, each one network evaluation.
@@ -61,7 +75,7 @@ def predictor_corrector(correctors: int = 1, entry_time: float = 1.0, multiplier
         )
 
     def advance(draw: Draw, calls_B, process, log_score_fn, x_BL, t, u, knobs):
-        x_BL = draw(tweedie(process, log_score_fn, x_BL, t, u, knobs), 0)
+        x_BL = draw(predictor(process, log_score_fn, x_BL, t, u, knobs), 0)
 
         def correct(x_BL):
             for stage in range(1, correctors + 1):
@@ -76,9 +90,9 @@ def predictor_corrector(correctors: int = 1, entry_time: float = 1.0, multiplier
 
     return Kernel(
         "predictor_corrector",
-        tweedie,
+        predictor,
         1 + correctors,
-        ("absorbing", "uniform"),
+        ("absorbing", "uniform", "gaussian"),
         "Campbell et al. 2022, arXiv 2205.14987",
         advance,
         memory=lambda process, x_BL: jnp.zeros(len(x_BL), jnp.int32),

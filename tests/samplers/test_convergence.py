@@ -46,7 +46,7 @@ def test_first_order_on_ordered_states(kernel):
     assert order(get_kernel(kernel), "gaussian", STRONG, (3, 2)) == pytest.approx(1, abs=0.3)
 
 
-@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+@pytest.mark.parametrize("name", ["absorbing", "uniform", "gaussian"])
 def test_a_corrector_keeps_the_order_and_the_marginal_law(name):
     kernel = predictor_corrector(multiplier=0.3)
     assert order(kernel, name, STRONG, (3, 2)) == pytest.approx(1, abs=0.3)
