@@ -11,7 +11,7 @@ from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.score import Process, reverse_rate
 from lsd_jax.processes.uniform import Uniform
 from lsd_jax.samplers.kernel import Draw, Kernel, Knobs
-from lsd_jax.samplers.tau_leaping import categorical_leap, log_mean, ordinal_leap, tau_leaping
+from lsd_jax.samplers.tau_leaping import categorical_leap, finite_log, ordinal_leap, tau_leaping
 from lsd_jax.samplers.transition import Transition
 from lsd_jax.samplers.tweedie import tweedie
 
@@ -36,7 +36,7 @@ def corrector(
     neutral = Knobs(jnp.zeros(()), jnp.zeros(()))
     if isinstance(process, DiscretizedGaussian):
         return ordinal_leap(x_BL, mean_BLV, neutral)
-    return categorical_leap(process, x_BL, log_mean(mean_BLV), neutral, several=True)
+    return categorical_leap(process, x_BL, finite_log(mean_BLV), neutral, several=True)
 
 
 def corrector_mean(
@@ -44,7 +44,7 @@ def corrector_mean(
 ) -> jax.Array:
     """The mean number of jumps (B, L, num_states) in a corrector's leap; the knobs act on the reverse part."""
     mean_BLS = duration * reverse_rate(process, knobs.scale(log_score_fn(x_BL, u)), x_BL, u)
-    share_BLS = jax.nn.softmax(knobs.temper(log_mean(mean_BLS)))
+    share_BLS = jax.nn.softmax(knobs.temper(finite_log(mean_BLS)))
     return _add_forward(process, mean_BLS.sum(-1, keepdims=True) * share_BLS, x_BL, duration * process.noise.sigma(u))
 
 

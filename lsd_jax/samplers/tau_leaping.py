@@ -22,12 +22,12 @@ def log_expected_jumps(
 ) -> jax.Array:
     """Logarithm of the mean number of jumps to every data token (B, L, S) from t to u at the rates of time t."""
     log_score_BLS = knobs.scale(log_concrete_score(process, log_score_fn(x_BL, t), x_BL, t))
-    return log_score_BLS + jnp.log((t - u) * process.noise.sigma(t)) + log_mean(process.reverse_base_rate(x_BL))
+    return log_score_BLS + jnp.log((t - u) * process.noise.sigma(t)) + finite_log(process.reverse_base_rate(x_BL))
 
 
-def log_mean(mean_BLS: jax.Array) -> jax.Array:
-    """Logarithm of rates, or of mean numbers of jumps, some of which are 0: next to impossible, with a finite gradient."""
-    return jnp.where(mean_BLS > 0, jnp.log(jnp.where(mean_BLS > 0, mean_BLS, 1.0)), _NEVER)
+def finite_log(mass: jax.Array) -> jax.Array:
+    """Logarithm of rates or probabilities, some of which are 0: next to impossible there, with a finite gradient."""
+    return jnp.where(mass > 0, jnp.log(jnp.where(mass > 0, mass, 1.0)), _NEVER)
 
 
 def categorical_leap(
@@ -68,8 +68,7 @@ def ordinal_leap(x_BL: jax.Array, mean_BLS: jax.Array, knobs: Knobs) -> Transiti
     )
     law_BLS = jnp.where(jax.nn.one_hot(x_BL, S) > 0, 0.0, law_BLS)  # and back where it started is staying
     log_stay_BL = jnp.log1p(-jnp.minimum(law_BLS.sum(-1), 1 - 1e-6))
-    log_destination_BLS = jnp.where(law_BLS > 0, jnp.log(jnp.where(law_BLS > 0, law_BLS, 1.0)), _NEVER)
-    return Transition(x_BL, log_stay_BL, knobs.temper(log_destination_BLS))
+    return Transition(x_BL, log_stay_BL, knobs.temper(finite_log(law_BLS)))
 
 
 def tau_leaping(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from lsd_jax.models.score_fn import LogScoreFn
 from lsd_jax.processes.score import Process
 from lsd_jax.samplers.kernel import Draw, Kernel, Knobs
-from lsd_jax.samplers.tau_leaping import categorical_leap, log_mean
+from lsd_jax.samplers.tau_leaping import categorical_leap, finite_log
 from lsd_jax.samplers.tweedie import tweedie
 
 _PAPER = "Ren et al. 2025, arXiv 2502.00234"
@@ -44,7 +44,7 @@ def _first_stage(theta, draw, process, log_score_fn, x_BL, t, u, knobs):
     """(length of the step on the clock, rates at its start, state and rates at its theta-section)."""
     span = clock(process, t) - clock(process, u)
     rate_BLS = clock_rate(process, log_score_fn, x_BL, t, knobs)
-    middle_BL = draw(categorical_leap(process, x_BL, log_mean(theta * span * rate_BLS), knobs, several=True), 0)
+    middle_BL = draw(categorical_leap(process, x_BL, finite_log(theta * span * rate_BLS), knobs, several=True), 0)
     middle = time_at(process, clock(process, t) - theta * span)
     return span, rate_BLS, middle_BL, clock_rate(process, log_score_fn, middle_BL, middle, knobs)
 
@@ -68,7 +68,7 @@ def theta_trapezoidal(theta: float = 0.5) -> Kernel:
         # A token the position already holds is no jump: where its own rate is zero, so is what is extrapolated from it.
         rate_BLS = jnp.where(middle_rate_BLS > 0, jnp.maximum(a1 * middle_rate_BLS - a2 * rate_BLS, 0.0), 0.0)
         return draw(
-            categorical_leap(process, middle_BL, log_mean((1 - theta) * span * rate_BLS), knobs, several=True), 1
+            categorical_leap(process, middle_BL, finite_log((1 - theta) * span * rate_BLS), knobs, several=True), 1
         ), memory
 
     return Kernel("theta_trapezoidal", tweedie, 2, ("absorbing", "uniform"), _PAPER, advance)
@@ -92,7 +92,7 @@ def theta_rk2(theta: float = 0.5) -> Kernel:
         span, rate_BLS, middle_BL, middle_rate_BLS = _first_stage(theta, draw, process, log_score_fn, x_BL, t, u, knobs)
         middle_rate_BLS = jnp.where((middle_BL == x_BL)[..., None], middle_rate_BLS, rate_BLS)
         rate_BLS = jnp.maximum((1 - weight) * rate_BLS + weight * middle_rate_BLS, 0.0)
-        return draw(categorical_leap(process, x_BL, log_mean(span * rate_BLS), knobs, several=True), 1), memory
+        return draw(categorical_leap(process, x_BL, finite_log(span * rate_BLS), knobs, several=True), 1), memory
 
     return Kernel("theta_rk2", tweedie, 2, ("absorbing", "uniform"), _PAPER, advance)
 
