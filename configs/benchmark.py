@@ -1,10 +1,11 @@
 """Every sampler that one would compare, on one honest suite, at equal true numbers of network evaluations.
 
     python -m lsd_jax.main --config=configs/benchmark.py
+    python -m lsd_jax.main --config=configs/benchmark.py --config.nfe="(4, 8, 16)"
     python -m lsd_jax.main --config=configs/benchmark.py:full
 
-Hardware and time: 2 CPU cores, 34 minutes beside other work; it resumes cell by cell. `:full` has every task and budget,
-869 cells: hours, and not run.
+Hardware and time: 2 CPU cores; 25 minutes at 8 and 16 network evaluations, 34 with 4 too, both beside other work; it resumes cell
+by cell. `:full` has every task and budget, 869 cells: hours, and not run.
 Expect (seed 0, revision 2070f6667912; mean rank over the sample metrics of five tasks, 1 is best; docs/results/benchmark.md):
 
     NFE                    4      8      16
@@ -114,7 +115,7 @@ def get_config(variant_name: str = "") -> ConfigDict:
     config.samplers = tuple(
         variant(name, **({**PLAIN, **changes} if changes else {})) for name, changes in SAMPLERS.items()
     )
-    config.nfe = (4, 8, 16, 32, 64, 128) if full else (4, 8, 16)
+    config.nfe = (4, 8, 16, 32, 64, 128) if full else (8, 16)
     config.ours = OURS
     config.figure_samplers = (
         OURS,
