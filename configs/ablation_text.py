@@ -2,9 +2,9 @@
 
     python -m lsd_jax.main --config=configs/ablation_text.py
 
-Hardware and time: 2 CPU cores, about 50 minutes a seed beside another run; the dial and the "LSD" rows take most of it. Orders,
+Hardware and time: 2 CPU cores, about 50 minutes per seed beside another run; the KL mix and the "LSD" rows take most of it. Orders,
 grids and numbers are fitted on training text, every figure is of the test split.
-Expect (docs/results.md; nats a sequence above the many-step bound, mean of seeds 0 to 2, 128 test sequences):
+Expect (docs/results.md; nats per sequence above the continuous-time ELBO, mean of seeds 0 to 2, 128 test sequences):
 
     NFE                                   4     8     16    32    64
     Euler                                 42.9  21.3  11.3  6.1   3.5
@@ -16,22 +16,23 @@ Expect (docs/results.md; nats a sequence above the many-step bound, mean of seed
 from ml_collections import ConfigDict
 
 from configs import text
-from configs.ablation_countdown import BASE, DILATED, EULER, FEW, LSD, OURS, SHARED, compare, dial
-from lsd_jax.ablation import variant
+from configs.ablation_countdown import BASE, DILATED, EULER, FEW, LSD, OURS, SHARED, compare, kl_mix
+from configs.common import variant
 
 TEMPERATURES = (0.9, 0.8, 0.7)
-PRECISIONS = (0.5, 1.0)
+SHARES = (0.5, 1.0)
 
 
 def get_config() -> ConfigDict:
     """Text, main components."""
     config = text.get_config()
     compare(config, num_samples=128, held_out=128)
-    config.variants = (
+    config.samplers = (
         variant("Euler", **EULER),
-        *[variant(f"Euler T={t:g}", **EULER, **FEW, student__temperature=t) for t in TEMPERATURES],
-        variant("LSD eq. 6, as printed", **LSD, **FEW, teacher__source="samples"),
+        *[variant(f"Euler, T={t:g}", f"Euler T={t:g}", **EULER, **FEW, student__temperature=t) for t in TEMPERATURES],
+        variant("LSD (Eq. 6), as printed", "LSD eq. 6, as printed", **LSD, **FEW, teacher__source="samples"),
         variant(
+            "LSD+ (Eq. 8), summed",
             "LSD+ eq. 8, summed",
             **{**SHARED, **FEW, "distill__objective": "effective_transition"},
             teacher__source="samples",
@@ -41,13 +42,13 @@ def get_config() -> ConfigDict:
         variant("order: golden, uniform grid", **{**BASE, "student__coupling__name": "low_discrepancy"}),
         variant("order: golden, optimal grid", student__order="fixed", **OURS),
         variant("order: chosen, optimal grid", **OURS),
-        variant("order: chosen, polished", distill__steps=60, distill__draws=2),
-        *dial(PRECISIONS, steps=60),
+        variant("order: chosen, optimized", "order: chosen, polished", distill__steps=60, distill__draws=2),
+        *kl_mix(SHARES, steps=60),
     )
-    config.figure_variants = (
-        *("Euler", "LSD eq. 6, as printed", "LSD+ eq. 8, summed", "grid: optimal, random order (Chen et al.)"),
+    config.report.figure_samplers = (
+        *("Euler", "LSD (Eq. 6), as printed", "LSD+ (Eq. 8), summed", "grid: optimal, random order (Chen et al.)"),
         *("order: golden, optimal grid", "order: chosen, optimal grid"),
     )
-    config.frontier.dial = ("order: chosen, optimal grid", *[f"dial {p:g}" for p in PRECISIONS])
-    config.frontier.temperatures = ("Euler", *[f"Euler T={t:g}" for t in TEMPERATURES])
+    config.report.frontier_mix = ("order: chosen, optimal grid", *[f"KL mix {p:g}" for p in SHARES])
+    config.report.frontier_temperatures = ("Euler", *[f"Euler, T={t:g}" for t in TEMPERATURES])
     return config

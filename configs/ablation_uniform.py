@@ -3,7 +3,7 @@
     python -m lsd_jax.main --config=configs/ablation_uniform.py
 
 Hardware and time: 2 CPU cores, about an hour. It resumes cell by cell; tables and figures go to the run's report/.
-Expect (docs/results.md; path KL in nats a sequence, mean of seeds 0 to 2):
+Expect (docs/results.md; path KL in nats per sequence, mean of seeds 0 to 2):
 
     NFE              4       8       16     32     64
     Euler            1049.6  1236.8  874.0  402.5  426.3
@@ -14,10 +14,10 @@ Expect (docs/results.md; path KL in nats a sequence, mean of seeds 0 to 2):
 from ml_collections import ConfigDict
 
 from configs import countdown
-from configs.ablation_countdown import BASE, EULER, FEW, LSD, compare, dial
-from lsd_jax.ablation import variant
+from configs.ablation_countdown import BASE, EULER, FEW, LSD, compare, kl_mix
+from configs.common import variant
 
-PRECISIONS = (0.5, 1.0)
+SHARES = (0.5, 1.0)
 
 
 def get_config() -> ConfigDict:
@@ -30,28 +30,33 @@ def get_config() -> ConfigDict:
     config.student.draws = 1
     config.teacher.paths = 64
     compare(config, num_samples=1024, held_out=256)
-    config.variants = (
+    config.samplers = (
         variant("Euler", **EULER),
         variant("Tweedie", **BASE),
-        *[variant(f"Tweedie T={t:g}", **BASE, student__temperature=t) for t in (0.9, 0.8)],
-        variant("LSD eq. 6, as printed", **LSD, **FEW),
-        variant("LSD+ eq. 8, summed", **{**LSD, **FEW, "distill__objective": "effective_transition"}),
-        variant("grid: halving (JYS search)", student__grid="greedy", distill__steps=0),
+        *[variant(f"Tweedie, T={t:g}", f"Tweedie T={t:g}", **BASE, student__temperature=t) for t in (0.9, 0.8)],
+        variant("LSD (Eq. 6), as printed", "LSD eq. 6, as printed", **LSD, **FEW),
+        variant(
+            "LSD+ (Eq. 8), summed",
+            "LSD+ eq. 8, summed",
+            **{**LSD, **FEW, "distill__objective": "effective_transition"},
+        ),
+        variant("grid: halving (JYS search)", student__grid="halving", distill__steps=0),
         variant("grid: optimal", distill__steps=0),
         variant("grid: optimal, refined", student__refine=True, distill__steps=0),
-        variant("grid: optimal, polished", distill__steps=60, distill__draws=2),
+        variant("grid: optimal, optimized", "grid: optimal, polished", distill__steps=60, distill__draws=2),
         variant(
             "grid: optimal, fresh low-discrepancy shifts", student__coupling__name="low_discrepancy", distill__steps=0
         ),
-        *dial(PRECISIONS, steps=60),
+        *kl_mix(SHARES, steps=60),
     )
-    config.figure_variants = (
+    config.report.ours = "grid: optimal"
+    config.report.figure_samplers = (
         "Euler",
         "Tweedie",
-        "LSD eq. 6, as printed",
+        "LSD (Eq. 6), as printed",
         "grid: halving (JYS search)",
         "grid: optimal",
     )
-    config.frontier.dial = ("grid: optimal", *[f"dial {p:g}" for p in PRECISIONS])
-    config.frontier.temperatures = ("Tweedie", "Tweedie T=0.9", "Tweedie T=0.8")
+    config.report.frontier_mix = ("grid: optimal", *[f"KL mix {p:g}" for p in SHARES])
+    config.report.frontier_temperatures = ("Tweedie", "Tweedie, T=0.9", "Tweedie, T=0.8")
     return config

@@ -1,4 +1,4 @@
-"""Distils LSD+ students of tauLDR's CIFAR-10 network, and compares samplers by bound and FID.
+"""Distils few-step students of tauLDR's CIFAR-10 network, and compares samplers by M-step ELBO and FID.
 
     python -m lsd_jax.main --config=configs/cifar10.py --config.model.weights=PATH/ckpt_0001999999.pt \\
         --config.evaluation.features=PATH/pt_inception-2015-12-05-6726825d.pth
@@ -10,16 +10,16 @@ effective_transition), NFE 8 to 64, FID on 50,000 samples. Reference statistics 
 evaluation.feature_statistics names a file; published FIDs use 50,000.
 
 This command has not been run: no numbers of ours, and none published at hand. tauLDR's min_time = 0.01 ends every grid.
-`--stage=verify` expects 3.59 bits a channel on test images, a perplexity of 12.04: the paper's bound (from memory: check it there).
-Estimated cost, from FLOPs and not from a run: the network takes 11.7 GFLOP an image forward (XLA's count; 35.7 M parameters). Teacher
+`--stage=verify` expects 3.59 bits per channel on test images, a perplexity of 12.04: the paper's bound (from memory: check it there).
+Estimated cost, from FLOPs and not from a run: the network takes 11.7 GFLOP per image forward (XLA's count; 35.7 M parameters). Teacher
 paths, cost table and distillation are below 1 % of evaluation, 728 network calls for each of 50,000
 samples: 4.3e17 FLOP. At 30 % of peak in bfloat16 (config.model.dtype): 1.3 hours on an A100, 0.4 on an H100, 0.4 on
-a TPU v4-8; the draws over 256 values, 3072 a sample and step, come on top.
+a TPU v4-8; the draws over 256 values, 3072 per sample and step, come on top.
 
     python -m lsd_jax.main --config=configs/cifar10.py:tiny --workdir=runs/digits
 
 runs the same path on scikit-learn's digits, with a network and a feature network that ship: no download, 55 seconds on 2
-CPU cores. The network was trained in 5 minutes there to 2.444 +- 0.018 bits a pixel of -log p(x_0 | x_t) (validation, t uniform) by
+CPU cores. The network was trained in 5 minutes there to 2.444 +- 0.018 bits per pixel of -log p(x_0 | x_t) (validation, t uniform) by
 
     python -m lsd_jax.main --config=configs/cifar10.py:tiny --stage=train --workdir=runs/digits_unet --config.model.weights=
 """

@@ -1,6 +1,18 @@
-"""Fields that every experiment has; an experiment file sets the rest."""
+"""Fields that every experiment has, and entries of a study; an experiment file sets the rest."""
+
+from typing import Any
 
 import ml_collections
+
+
+def variant(name: str, stream: str = "", **changes: Any) -> tuple[str, tuple[tuple[str, Any], ...], str]:
+    """A task or a sampler of a study: `student__grid="uniform"` sets config.student.grid.
+
+    Args:
+        name: as in tables.
+        stream: the name of its random stream, where it is not `name`: an entry that was renamed keeps its samples.
+    """
+    return name, tuple((field.replace("__", "."), value) for field, value in sorted(changes.items())), stream or name
 
 
 def base_config() -> ml_collections.ConfigDict:
@@ -19,7 +31,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.data.sequence_length = 128
     config.data.vocab_size = 27
     config.data.shape = ()  # images: (channels, height, width)
-    config.data.mix = 0.003  # countdown, bigram, toy: share of the uniform law in every transition
+    config.data.mix = 0.003  # countdown, bigram, toy: share of the uniform distribution in every transition
 
     config.process = ml_collections.ConfigDict()
     config.process.name = "absorbing"  # absorbing | uniform | gaussian
@@ -33,7 +45,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.model.name = "ddit"
     config.model.weights = ""  # a shipped name, a path, or owner/repository of the hub; empty: train here first
     config.model.dtype = "float32"  # float32 | bfloat16: of matrix products; logits and probabilities stay float32
-    config.model.parameterization = "posterior"  # posterior (RADD, MDLM) | mean (Duo) | score (SEDD); published: known
+    config.model.output = ""  # of a network of our own: posterior | mean | score; empty: as its file says
     config.model.dim = 192
     config.model.depth = 4
     config.model.heads = 4
@@ -51,7 +63,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.training.loss = "denoising"  # denoising | score_entropy | autoregressive
     config.training.steps = 9000
     config.training.batch_size = 64
-    config.training.microbatch = 4  # sequences a pass on each device; small ones suit a CPU's caches
+    config.training.microbatch = 4  # sequences per pass on each device; small ones suit a CPU's caches
     config.training.learning_rate = 2e-3
     config.training.warmup_steps = 200
     config.training.decay_share = 0.25
@@ -69,21 +81,19 @@ def base_config() -> ml_collections.ConfigDict:
 
     config.student = ml_collections.ConfigDict()
     config.student.steps = (4, 8, 16, 32)  # M: each is distilled
-    config.student.kernel = "tweedie"  # euler | tweedie | ancestral, or any of lsd_jax.samplers.KERNELS
+    config.student.kernel = "tweedie"  # euler | tweedie | ancestral, or any kernel of docs/samplers.md
     config.student.coefficient = "score"  # score (the paper's eq. 5) | log_score (the authors' code)
     config.student.temperature = 1.0  # where the student starts, and stays if distill.steps is 0
     config.student.top_p = 1.0  # tokens are drawn from the smallest set with this share of the probability; 1: all
-    config.student.grid = (
-        "optimal"  # optimal (shortest path) | uniform | jys (KLUB) | greedy (halving) | profile (random order)
-    )
+    config.student.grid = "optimal"  # optimal (shortest path) | uniform | jys (KLUB) | halving | profile (random order)
     config.student.grid_points = 128  # candidate times of the cost table
     config.student.refine = False  # move the grid off the candidate times where unseen paths agree
-    config.student.draws = 1  # reveal orders a teacher path in the cost table
+    config.student.draws = 1  # reveal orders per teacher path in the cost table
     config.student.order = "auto"  # fixed (the coupling's) | auto (the cost table chooses) | learned (local search)
     config.student.order_trials = 200
-    # Sequences that potentials between the tokens of one step are fitted on; 0: none. Absorbing: between tokens revealed
-    # together. Uniform: between all neighbours, with coupling iid, and grid "optimal" is that given the potentials.
-    config.student.neighbours = 0
+    # Sequences that pair potentials between the tokens of one step are fitted on; 0: none. Absorbing: between tokens revealed
+    # together. Uniform: between all neighbors, with coupling iid, and grid "optimal" is that given the potentials.
+    config.student.potentials = 0
     config.student.coupling = ml_collections.ConfigDict()
     config.student.coupling.name = "low_discrepancy"  # iid | shared | low_discrepancy
     config.student.coupling.generator = (
@@ -93,13 +103,13 @@ def base_config() -> ml_collections.ConfigDict:
     config.student.coupling.shape = ()  # (rows, columns) of an image
 
     config.distill = ml_collections.ConfigDict()
-    config.distill.objective = "path_kl"  # path_kl | reverse_path_kl | dial | score_alignment | effective_transition
+    config.distill.objective = "path_kl"  # path_kl | reverse_path_kl | kl_mix | score_alignment | effective_transition
     config.distill.steps = 60
     config.distill.batch_size = 16
-    config.distill.draws = 1  # bridges a teacher path (path_kl, reverse_path_kl, dial)
+    config.distill.draws = 1  # bridges per teacher path (path_kl, reverse_path_kl, kl_mix)
     config.distill.learning_rate = 0.01
     config.distill.checkpoint_every = 20
-    config.distill.precision = 0.5  # dial: 0 as diverse as the teacher, 1 as precise as possible
+    config.distill.reverse_share = 0.5  # kl_mix: 0 as diverse as the teacher, 1 as precise as possible
     config.distill.alignment = ml_collections.ConfigDict()  # score_alignment, effective_transition
     config.distill.alignment.distance = "l2"  # l2 | kl
     config.distill.alignment.noise = "shared"  # shared (the teacher's uniforms) | independent
@@ -114,11 +124,12 @@ def base_config() -> ml_collections.ConfigDict:
     config.evaluation.feature_statistics = ""  # its reference (.npz: mu, sigma); empty: from the training split
     config.evaluation.num_samples = 128
     config.evaluation.batch_size = 64
-    config.evaluation.held_out = 256  # test sequences for the bound; 0: no bound
+    config.evaluation.held_out = 256  # test sequences for the M-step ELBO; 0: none
     config.evaluation.reference_steps = 128  # the many-step sampler
     config.evaluation.temperatures = (0.9, 0.8)  # the control: Euler at these temperatures
-    config.evaluation.bootstrap = True  # intervals of samples' metrics by resampling sequences
-    config.evaluation.resamples = 200  # of a benchmark's intervals
+    config.evaluation.resamples = 200  # of sequences, for the intervals of samples' metrics; 0: no intervals
+    config.evaluation.degenerate = False  # degenerate baselines beside the samplers, where the task has some
+    config.evaluation.floor_draws = 0  # repeated draws of real data for the floor of every metric; 0: no floor
 
     config.verify = ml_collections.ConfigDict()  # --stage=verify: the network's likelihood against a known one
     config.verify.path = ""  # a text or .npy file; empty: config.data.path
@@ -126,16 +137,20 @@ def base_config() -> ml_collections.ConfigDict:
     config.verify.tolerance = 0.1  # relative
     config.verify.sequences = 64
 
-    # Ablations (lsd_jax/ablation.py): every variant x student.steps x seed is a cell.
-    config.variants = ()
-    config.seeds = (0,)
-    config.figure_variants = ()  # drawn against NFE
-    config.frontier = ml_collections.ConfigDict({"steps": (), "dial": (), "temperatures": ()})
-
-    # Benchmarks (lsd_jax/benchmark.py): every task x sampler x budget of network evaluations is a cell.
+    # The study: every task x sampler x budget x seed is a cell. Empty: this config, our student beside untuned samplers
+    # (lsd_jax/experiment/study.py), the numbers of steps of the student, and the seed.
     config.tasks = ()
     config.samplers = ()
-    config.nfe = ()
-    config.ours = ""  # the sampler that others are tested against
-    config.figure_samplers = ()  # drawn in colour
+    config.nfe = ()  # budgets of network evaluations; empty: config.student.steps
+    config.seeds = ()
+    config.stream = (
+        "{name}_{steps}"  # the random stream of a cell, from its sampler's {name} or {slug}, {steps} and {seed}
+    )
+
+    config.report = ml_collections.ConfigDict()
+    config.report.ours = "path-KL student"  # the sampler that others are tested against
+    config.report.figure_samplers = ()  # drawn in color; empty: all
+    config.report.frontier_steps = ()  # where quality is drawn against diversity
+    config.report.frontier_mix = ()  # samplers along the forward-reverse KL mix
+    config.report.frontier_temperatures = ()  # samplers of a plain temperature sweep
     return config

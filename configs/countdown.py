@@ -1,4 +1,4 @@
-"""Distils LSD+ students on countdown with its exact denoiser: what is left of the error is the sampler's own.
+"""Distils few-step students on countdown with its exact denoiser: what is left of the error is the sampler's own.
 
     python -m lsd_jax.main --config=configs/countdown.py
 
@@ -8,7 +8,7 @@ Expect (seed 0; token error of 2,048 samples; the data's own is 0.0028):
 
     NFE              4       8       16      32      256
     Euler            0.2282  0.1005  0.0455  0.0223  0.0047
-    LSD+ student     0.0305  0.0030  0.0029  0.0028
+    path-KL student    0.0305  0.0030  0.0029  0.0028
 """
 
 from ml_collections import ConfigDict

@@ -1,21 +1,21 @@
-"""Distils LSD+ students for a small text diffusion model that ships with the repository, and compares samplers.
+"""Distils few-step students for a small text diffusion model that ships with the repository, and compares samplers.
 
     python -m lsd_jax.main --config=configs/text.py
 
 Hardware and time: 2 CPU cores, 8 minutes (distilling: 79 s).
 Data: characters of the State of the Union addresses, 128 a sequence; test split for every number, training text for orders
 and grids.
-Expect (seed 0; M-step bound on held-out text, bits a character; the many-step limit in random order is 2.124):
+Expect (seed 0; M-step ELBO on held-out text, bits per character; the continuous-time ELBO in random order is 2.124):
 
     NFE              4      8      16     32     128
     Euler            2.578  2.346  2.249  2.184  2.135
-    LSD+ student     2.259  2.122  2.076  2.063
+    path-KL student    2.259  2.122  2.076  2.063
 
-The teacher was trained in 1.1 hours on 2 CPU cores to a validation bound of 2.095 +- 0.020 bits a character by
+The teacher was trained in 1.1 hours on 2 CPU cores to a validation bound of 2.095 +- 0.020 bits per character by
 
     python -m lsd_jax.main --config=configs/text.py --stage=train --workdir=runs/teacher --config.model.weights=
 
-and the scorer as lsd_jax/models/weights/README.md says.
+and the scorer as lsd_jax/shipped/weights/README.md says.
 """
 
 from ml_collections import ConfigDict

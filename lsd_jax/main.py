@@ -1,4 +1,4 @@
-"""Entry point: `python -m lsd_jax.main --config=configs/text.py`. Short on purpose: the stages are in workflow.py."""
+"""Entry point: `python -m lsd_jax.main --config=configs/text.py`. Short on purpose: the stages are in experiment/stages.py."""
 
 import pathlib
 import sys
@@ -7,12 +7,13 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lsd_jax import workflow
+from lsd_jax.experiment import stages
+from lsd_jax.experiment.renamed import renamed
 
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, e.g. configs/text.py.", lock_config=True)
 flags.DEFINE_string("workdir", "", "Run directory; by default runs/ and the config's name.")
-flags.DEFINE_enum("stage", "all", (*workflow.STAGES, "sample"), "What to run; a finished stage is not run again.")
+flags.DEFINE_enum("stage", "all", (*stages.STAGES, "sample"), "What to run; a finished stage is not run again.")
 flags.DEFINE_string("student", "", "--stage=sample: a student.json.")
 flags.DEFINE_string("sampler", "", "--stage=sample without a student: any kernel or event sampler by name.")
 flags.DEFINE_integer("steps", 0, "--stage=sample --sampler=NAME: equal steps, or an event sampler's budget.")
@@ -38,10 +39,10 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(FLAGS.workdir or f"runs/{name}").expanduser()
     try:
         if FLAGS.stage == "sample":
-            chosen = FLAGS.student, FLAGS.num_samples, FLAGS.output, FLAGS.prompt, FLAGS.sampler, FLAGS.steps
-            workflow.sample(config, workdir, *chosen)
+            chosen = {"student": FLAGS.student, "name": FLAGS.sampler, "steps": FLAGS.steps, "prompt": FLAGS.prompt}
+            stages.sample(config, workdir, **chosen, count=FLAGS.num_samples, output=FLAGS.output)
         else:
-            workflow.run(config, workdir, FLAGS.stage, command=" ".join(["python -m lsd_jax.main", *sys.argv[1:]]))
+            stages.run(config, workdir, FLAGS.stage, command=" ".join(["python -m lsd_jax.main", *sys.argv[1:]]))
     except (ValueError, FileNotFoundError, FileExistsError) as error:
         if FLAGS.verbosity >= 1:  # --verbosity=1 shows where it came from
             raise
@@ -53,6 +54,7 @@ def cli() -> None:
     flags.mark_flag_as_required("config")
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(lambda record: record.levelno >= 40 or "lsd_jax" in record.pathname)
+    sys.argv = renamed(sys.argv)
     app.run(main)
 
 

@@ -116,16 +116,16 @@ def gather(array: jax.Array) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
-def in_batches(function: Callable, batch_size: int, *arrays):
+def in_batches(function: Callable, batch_size: int, *arrays, progress: Callable[[int], None] | None = None):
     """`function(*batch)` over sharded batches of one shape, results on the host; the last batch is filled with copies,
-    which are dropped again.
+    which are dropped again. `progress` is told how many rows are done after every batch.
 
     Raises:
         ValueError: the devices do not divide the batch.
     """
     mesh = data_mesh()
     if batch_size % mesh.size:
-        raise ValueError(f"config.evaluation.batch_size={batch_size} is not divisible by {mesh.size} devices")
+        raise ValueError(f"batch_size={batch_size}: is not divisible by {mesh.size} devices")
     count = len(arrays[0])
     order = np.arange(-(-count // batch_size) * batch_size) % count
     results = []
@@ -133,4 +133,6 @@ def in_batches(function: Callable, batch_size: int, *arrays):
         index = order[start : start + batch_size]
         parts = [shard_global(array[index], mesh) for array in arrays]
         results.append(jax.tree.map(gather, function(*parts)))
+        if progress:
+            progress(min(start + batch_size, count))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)

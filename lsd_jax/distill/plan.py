@@ -10,23 +10,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
 from absl import logging
 
-from lsd_jax.distill import schedule_search as search
-from lsd_jax.distill.klub import jys_grids
+from lsd_jax.distill import cost_table as search
+from lsd_jax.distill.jys import jys_grids
+from lsd_jax.distill.settings import StudentSettings
 from lsd_jax.distill.teacher import TeacherPaths
-from lsd_jax.models.score_fn import ScoreModel
-from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process
-from lsd_jax.samplers import grids as fixed_grids
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.process import Process
 from lsd_jax.samplers import orders
+from lsd_jax.samplers import schedule as fixed_grids
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel
 
-GRIDS = ("optimal", "greedy", "jys", "profile", *fixed_grids.FIXED_GRIDS)
-HALVING = ("greedy", "jys")
+GRIDS = ("optimal", "halving", "jys", "profile", *fixed_grids.FIXED_GRIDS)
+HALVING = ("halving", "jys")
 ORDERS = ("fixed", "auto", "learned")
 
 
@@ -36,23 +35,22 @@ class Plan(NamedTuple):
     coupling: Coupling
     times: np.ndarray
     metrics: dict[str, Any]
-    log_neighbour: np.ndarray | None = None
+    log_potential: np.ndarray | None = None
 
 
 class Problem(NamedTuple):
     """What a cost is measured on."""
 
-    process: Process
+    model: Diffusion
     kernel: Kernel
-    model: ScoreModel
     tokens: np.ndarray
     keys: jax.Array
 
     def table(self, coupling: Coupling, times: np.ndarray) -> np.ndarray:
-        return search.cost_table(self.process, self.kernel, self.model, coupling, self.tokens, self.keys, times)
+        return search.cost_table(self.model, self.kernel, coupling, self.tokens, self.keys, times)
 
     def cost(self, coupling: Coupling, times: np.ndarray) -> float:
-        """Nats a sequence of one grid."""
+        """Nats per sequence of one grid."""
         return search.path_cost(self.table(coupling, times), np.arange(len(times)))
 
     def part(self, part: slice) -> "Problem":
@@ -61,29 +59,28 @@ class Problem(NamedTuple):
 
 
 def make_plans(
-    process: Process,
+    model: Diffusion,
     kernel: Kernel,
-    model: ScoreModel,
-    coupling: Coupling,
     paths: TeacherPaths,
-    settings: ml_collections.ConfigDict,
-    steps: list[int],
+    settings: StudentSettings,
+    steps: Sequence[int],
     denoising_cost: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> dict[int, Plan]:
-    """The plan of every M in `steps`; `settings` is config.student.
+    """The plan of every M in `steps`.
 
     Args:
-        denoising_cost: what a last step with potentials costs that starts at each of the given times, nats a sequence on
+        denoising_cost: what a last step with potentials costs that starts at each of the given times, nats per sequence on
             `paths`. It may pay to denoise nearly from noise: steps of next to no size before it are then candidates too.
 
     Raises:
         ValueError: a grid that halves, and an M that is no power of two.
     """
     check_halving(settings.grid, steps)
+    process, coupling = model.process, settings.coupling
     if settings.grid in fixed_grids.FIXED_GRIDS and settings.order == "fixed":
         return {m: Plan(coupling, fixed_grids.fixed_grid(settings.grid, m), {}) for m in steps}
     tokens, keys = paths.repeated(settings.draws)
-    problem = Problem(process, kernel, model, tokens, keys)
+    problem = Problem(model, kernel, tokens, keys)
     points = min(settings.grid_points, paths.steps)
     times = equal = np.linspace(1, 0, points + 1)
     if denoising_cost is not None:
@@ -95,7 +92,7 @@ def make_plans(
             table[:, -1] = np.minimum(table[:, -1], denoising_cost(times[:-1]))
         own = search.path_cost(table, np.arange(len(times)))
         if settings.grid == "jys":  # off the candidate times
-            grids = jys_grids(process, model, candidate, tokens, keys, max(steps))
+            grids = jys_grids(model, candidate, tokens, keys, max(steps))
             costs = {m: problem.cost(candidate, grids[m]) for m in steps}
         else:
             indices = _grids(table, times, process, settings.grid, steps)
@@ -124,10 +121,10 @@ def make_plans(
 def check_halving(grid: str, steps: Sequence[int]) -> None:
     """Raises ValueError where a grid that halves is asked for an M that is no power of two."""
     if grid in HALVING and (missing := [m for m in steps if m < 1 or m & (m - 1)]):
-        raise ValueError(f"config.student.grid={grid!r} halves: config.student.steps={missing} holds no power of two")
+        raise ValueError(f"grid={grid!r}: halves, and steps={missing} holds no power of two")
 
 
-def _candidates(coupling: Coupling, settings) -> list[Coupling]:
+def _candidates(coupling: Coupling, settings: StudentSettings) -> list[Coupling]:
     if settings.order == "fixed":
         return [coupling]
     names = orders.PLANE if coupling.shape else ("golden", "van_der_corput")
@@ -138,8 +135,8 @@ def _grids(table, times, process, method: str, steps: list[int]) -> dict[int, np
     """Fine-grid indices for every M by the named method."""
     if method == "optimal":
         return search.shortest_paths(table, max(steps))
-    if method == "greedy":
-        return search.greedy_paths(table, max(steps))
+    if method == "halving":
+        return search.halving_paths(table, max(steps))
     if method == "profile":
         share = np.asarray(process.mask_probability(np.asarray(times, np.float32)))
         return {m: search.profile_indices(table, share[:-1] - share[1:], m) for m in steps}
@@ -147,7 +144,7 @@ def _grids(table, times, process, method: str, steps: list[int]) -> dict[int, np
 
 
 def _better_sweep(problem: Problem, plan: Plan, steps: int) -> Plan:
-    times = class_times(problem.process, np.ones(steps) / steps)
+    times = class_times(problem.model.process, np.ones(steps) / steps)
     for pattern in (tuple(range(steps)), (0, *range(steps - 1, 0, -1))):
         coupling = Coupling("low_discrepancy", "pattern", pattern)
         cost = problem.cost(coupling, times)
@@ -172,9 +169,9 @@ def _learned(problem: Problem, plan: Plan, trials: int) -> Plan:
     count = len(problem.tokens) // 4 * 3
     fitted, unseen = problem.part(slice(count)), problem.part(slice(count, None))
     rng = np.random.default_rng(len(plan.times))
-    steps, process = len(plan.times) - 1, problem.process
+    steps, process = len(plan.times) - 1, problem.model.process
     classes = classes_of(plan, process, problem.tokens.shape[1])
-    if len(np.unique(classes)) < steps:  # too few positions for a class a step
+    if len(np.unique(classes)) < steps:  # too few positions for a class per step
         return plan
     cost = start = fitted.cost(*class_plan(classes, steps, process))
     for _ in range(trials):
@@ -227,7 +224,7 @@ def class_plan(classes: np.ndarray, steps: int, process: Process) -> tuple[Coupl
 
 def _refined(problem: Problem, plan: Plan, width: float) -> Plan:
     """The grid moved off the teacher's grid: shortest path over finer times around it, kept if unseen paths agree."""
-    if isinstance(problem.process, Absorbing) and plan.coupling.generator == "pattern":
+    if problem.model.process.jumps_once and plan.coupling.generator == "pattern":
         return plan  # its times are those between its classes
     count = len(problem.tokens) // 4 * 3
     fitted, unseen = problem.part(slice(count)), problem.part(slice(count, None))

@@ -3,7 +3,7 @@
 In value every state is a hard draw, the one that `samplers.simulate` makes with the same keys; in gradient the draw of a
 token is a Gumbel softmax (Jang et al. 2017) whose Gumbels are drawn given the token (Maddison et al. 2017), and that of
 a jump a binary Concrete variable. The gradient of what is linear in a state's masks is unbiased as the sharpness goes to
-zero; that of a loss is not, and benchmarks/gradient_estimators.py measures by how much.
+zero; that of a loss is not, and measurements/gradient_estimators.py measures by how much.
 """
 
 import dataclasses
@@ -11,13 +11,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from lsd_jax.models.score_fn import LogScoreFn
-from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process, log_posterior_to_log_score
-from lsd_jax.samplers.coupling import Coupling, path_noise
-from lsd_jax.samplers.kernel import Kernel
-from lsd_jax.samplers.simulate import Schedule, check_kernel
-from lsd_jax.samplers.transition import fine_uniform
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.draws import fine_uniform
+from lsd_jax.processes.process import Process
+from lsd_jax.processes.transition import Transition
+from lsd_jax.samplers.coupling import path_noise
+from lsd_jax.samplers.kernel import check_kernel
+from lsd_jax.samplers.sampler import Sampler
+from lsd_jax.samplers.schedule import StepParameters
 
 # Stands for log 0: its exponential is zero in float32, and products with it stay finite.
 _LOG_ZERO = -200.0
@@ -26,49 +27,49 @@ _LEAST_LOG_PROB = -80.0
 
 def relaxed_rollout(
     key_B: jax.Array,
-    process: Process,
-    kernel: Kernel,
-    log_score_fn: LogScoreFn,
-    schedule: Schedule,
-    coupling: Coupling,
+    model: Diffusion,
+    sampler: Sampler,
     start_BL: jax.Array,
     sharpness: float = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Soft states (M, B, L, V) at time_grid[:M] and the network's log-scores (M, B, L, S) there; V is num_states.
 
-    Differentiable in time_grid and knobs; each step is recomputed in the backward pass. At unmasked positions the
+    Differentiable in the time grid and the step parameters; each step is recomputed in the backward pass. At unmasked positions the
     log-score is what an exact denoiser says of a token it sees: a loss that weighs scores by the soft mask reads it in
     its gradient, and a network's own answer there is arbitrary.
 
     Args:
-        key_B: one key a sequence; equal keys give the hard states of `simulate`.
-        log_score_fn: must accept soft tokens.
+        key_B: one key per sequence; equal keys give the hard states of `simulate`.
+        model: its network must accept soft tokens.
+        sampler: of one stage per step; of a staged kernel the stand-in runs.
         start_BL: the tokens at time 1; `simulate` draws them from the prior.
         sharpness: temperature of both relaxations; smaller is closer to the hard draw, and noisier.
 
     Raises:
         ValueError: the kernel or the coupling is not defined for the process.
     """
+    process, schedule, kernel = model.process, sampler.schedule, sampler.kernel.stand_in
     check_kernel(kernel, process)
-    noise = path_noise(key_B, process, coupling, start_BL.shape[1])
-    grid, last = schedule.time_grid, schedule.steps - 1
+    noise = path_noise(key_B, process, sampler.coupling, start_BL.shape[1])
+    last = schedule.steps - 1
 
     def score(soft_BLV, x_BL, t):
-        log_score_BLS = log_score_fn(soft_BLV, t)
-        if isinstance(process, Absorbing):
+        log_score_BLS = model.log_score(soft_BLV, t)
+        if process.jumps_once:
             log_seen_BLS = jnp.where(jax.nn.one_hot(x_BL, process.vocab_size) > 0, 0.0, _LOG_ZERO)
-            log_seen_BLS = log_posterior_to_log_score(process, log_seen_BLS, x_BL, t)
+            log_seen_BLS = process.log_score(log_seen_BLS, x_BL, t)
             log_score_BLS = jnp.where((x_BL == process.mask)[..., None], log_score_BLS, log_seen_BLS)
         return jnp.maximum(log_score_BLS, _LOG_ZERO)
 
     def step(soft_BLV, x_BL, log_survival_BL, inputs):
-        index, t, u, knobs = inputs
-        log_score_BLS = score(soft_BLV, x_BL, t)
+        index, now = inputs
+        log_score_BLS = score(soft_BLV, x_BL, now.t)
         # The temperature comes after the kernel: inside, it would multiply log 0, whose gradient is not a number.
-        neutral = dataclasses.replace(knobs, log_temperature=jnp.zeros(()))
+        untempered = now._replace(params=dataclasses.replace(now.params, log_temperature=jnp.zeros(())))
         from_BL, moving_BLV, movable_BL = _what_moves(process, x_BL, soft_BLV)
-        transition = kernel.step(process, lambda *_: log_score_BLS, from_BL, t, u, neutral)
-        transition = dataclasses.replace(transition, log_destination_BLS=_temper(knobs, transition.log_destination_BLS))
+        transition = kernel.transition(model.frozen(log_score_BLS), from_BL, untempered)
+        tempered_BLS = _temper(now.params, transition.log_destination_BLS)
+        transition = dataclasses.replace(transition, log_destination_BLS=tempered_BLS)
         jump_BL, token_BL = noise.step(index, log_survival_BL)
         log_stay_BL = jnp.where(movable_BL, transition.log_stay_BL, 0.0)
         next_BL = dataclasses.replace(transition, x_BL=x_BL, log_stay_BL=log_stay_BL).sample(jump_BL, token_BL)
@@ -97,26 +98,25 @@ def relaxed_rollout(
         return tuple(after), (carry[0], log_score_BLS)
 
     soft_BLV = jax.nn.one_hot(start_BL, process.num_states)
-    knobs = jax.tree.map(lambda leaf: leaf[:last], schedule.knobs)
     carry = (soft_BLV, start_BL, jnp.zeros(start_BL.shape))
-    carry, (states, log_scores) = jax.lax.scan(body, carry, (jnp.arange(last), grid[:last], grid[1:-1], knobs))
-    log_score_BLS = jax.checkpoint(score)(*carry[:2], grid[last])
+    carry, (states, log_scores) = jax.lax.scan(body, carry, (jnp.arange(last), schedule.inner))
+    log_score_BLS = jax.checkpoint(score)(*carry[:2], schedule.last.t)
     return jnp.concatenate([states, carry[0][None]]), jnp.concatenate([log_scores, log_score_BLS[None]])
 
 
-def _what_moves(process, x_BL, soft_BLV):
+def _what_moves(process: Process, x_BL: jax.Array, soft_BLV: jax.Array):
     """The tokens that a step starts from, the part (B, L, V) of the soft state that it moves, and where it can.
 
     Absorbing: every position is asked what it would do as a mask, and its mask column moves by it, zero or not: so a
     gradient toward "still masked" meets the later chances of being revealed.
     """
-    if isinstance(process, Absorbing):
+    if process.jumps_once:
         mask_BL = jnp.full_like(x_BL, process.mask)
         return mask_BL, soft_BLV * jax.nn.one_hot(mask_BL, process.num_states), x_BL == process.mask
     return x_BL, soft_BLV, jnp.ones_like(x_BL, bool)
 
 
-def _soft_token(key_B, transition, uniform_BL, sharpness):
+def _soft_token(key_B: jax.Array, transition: Transition, uniform_BL: jax.Array, sharpness: float) -> jax.Array:
     """The token jumped to, one-hot (B, L, S); in gradient a softmax of perturbed log-probabilities, largest there."""
     certain = dataclasses.replace(transition, log_stay_BL=jnp.full_like(transition.log_stay_BL, -jnp.inf))
     token_BL = certain.sample(jnp.zeros_like(uniform_BL), uniform_BL)
@@ -135,7 +135,7 @@ def _soft_token(key_B, transition, uniform_BL, sharpness):
     return hard_BLS + (soft_BLS - jax.lax.stop_gradient(soft_BLS))
 
 
-def _soft_jump(transition, uniform_BL, sharpness):
+def _soft_jump(transition: Transition, uniform_BL: jax.Array, sharpness: float) -> jax.Array:
     """One where a position jumps (B, L); a logistic function of the odds of jumping in gradient."""
     hard_BL = transition.jumps(uniform_BL)
     movable_BL = transition.log_stay_BL < 0
@@ -155,8 +155,8 @@ def _soft_survival(hard_BL, log_survival_BL, threshold_BL, sharpness):
     return hard_BL + (soft_BL - jax.lax.stop_gradient(soft_BL))
 
 
-def _temper(knobs, log_destination_BLS):
-    tempered_BLS = knobs.temper(_finite(log_destination_BLS))
+def _temper(params: StepParameters, log_destination_BLS: jax.Array) -> jax.Array:
+    tempered_BLS = params.temper(_finite(log_destination_BLS))
     return jnp.where(log_destination_BLS > -jnp.inf, tempered_BLS, -jnp.inf)
 
 

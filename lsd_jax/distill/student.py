@@ -1,14 +1,17 @@
-"""The student: a few learned numbers a step, and the bijection that makes them a schedule."""
+"""The student: the optimizer's form of a sampler, a few learned numbers per step and the bijection that makes them a schedule."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.samplers.kernel import COEFFICIENTS, Knobs
-from lsd_jax.samplers.simulate import Schedule
+from lsd_jax.samplers.kernel import Kernel, StagedKernel
+from lsd_jax.samplers.sampler import Sampler
+from lsd_jax.samplers.schedule import COEFFICIENTS, Schedule, StepParameters
 
 
 @jax.tree_util.register_dataclass
@@ -20,20 +23,20 @@ class Student:
         step_logits: the step sizes are their softmax.
         log_coefficient: logarithm of Phi.
         log_temperature: logarithm of the temperature.
-        kernel: name of the base sampler.
+        kernel: the base sampler.
         coupling: where its randomness comes from.
         coefficient: what Phi multiplies, "score" or "log_score".
-        log_neighbour: potentials (M, D, S, S) between tokens revealed together, fitted before any gradient step, or None.
+        log_potential: pair potentials (M, D, S, S), fitted before any gradient step, or None.
         top_p: share of the probability that tokens are drawn from; set after all fitting, which it would make infinite.
     """
 
     step_logits: jax.Array
     log_coefficient: jax.Array
     log_temperature: jax.Array
-    kernel: str = dataclasses.field(metadata={"static": True})
+    kernel: Kernel | StagedKernel = dataclasses.field(metadata={"static": True})
     coupling: Coupling = dataclasses.field(metadata={"static": True})
     coefficient: str = dataclasses.field(metadata={"static": True})
-    log_neighbour: jax.Array | None = None
+    log_potential: jax.Array | None = None
     top_p: float = dataclasses.field(default=1.0, metadata={"static": True})
 
     @property
@@ -42,15 +45,19 @@ class Student:
 
     @property
     def time_grid(self) -> jax.Array:
-        """tau (M + 1,): falls monotonically from 1 to 0, both exact (DESIGN 3)."""
+        """tau (M + 1,): falls monotonically from 1 to 0, both exact (docs/design.md)."""
         inner = 1 - jnp.cumsum(jax.nn.softmax(self.step_logits))[:-1]
         return jnp.concatenate([jnp.ones(1), inner, jnp.zeros(1)])
 
     def schedule(self) -> Schedule:
         """The schedule a sampler runs."""
-        fitted = jax.lax.stop_gradient(self.log_neighbour)
-        knobs = Knobs(self.log_coefficient, self.log_temperature, self.coefficient, fitted, self.top_p)
-        return Schedule(self.time_grid, knobs)
+        fitted = jax.lax.stop_gradient(self.log_potential)
+        params = StepParameters(self.log_coefficient, self.log_temperature, self.coefficient, fitted, self.top_p)
+        return Schedule(self.time_grid, params)
+
+    def sampler(self, length: int | None = None, process: Process | None = None, **facts: Any) -> Sampler:
+        """The sampler that this is."""
+        return Sampler(self.schedule(), self.kernel, self.coupling, length, process, facts)
 
 
 def frozen(student: Student, *fields: str) -> Student:
@@ -59,33 +66,33 @@ def frozen(student: Student, *fields: str) -> Student:
 
 
 def init_student(
-    kernel: str,
+    kernel: Kernel | StagedKernel,
     coupling: Coupling,
     coefficient: str,
     steps: int,
     time_grid: np.ndarray | None = None,
     temperature: float = 1.0,
-    log_neighbour: np.ndarray | None = None,
+    log_potential: np.ndarray | None = None,
 ) -> Student:
-    """A student that *is* its base sampler: neutral knobs but for a temperature, equal steps, or those of `time_grid`.
+    """A student that *is* its base sampler: neutral parameters but for a temperature, equal steps, or those of `time_grid`.
 
     Raises:
         ValueError: fewer than one step, an unknown coefficient, a temperature that is not positive, or a grid that is not
             M + 1 falling times from 1 to 0.
     """
     if steps < 1:
-        raise ValueError(f"config.student.steps={steps}: at least one step is needed")
+        raise ValueError(f"steps={steps}: at least one step is needed")
     if coefficient not in COEFFICIENTS:
-        raise ValueError(f"config.student.coefficient={coefficient!r}: choose one of {COEFFICIENTS}")
+        raise ValueError(f"coefficient={coefficient!r}: choose one of {COEFFICIENTS}")
     if temperature <= 0:
-        raise ValueError(f"config.student.temperature={temperature} must be positive")
+        raise ValueError(f"temperature={temperature}: must be positive")
     logits = np.zeros(steps)
     if time_grid is not None:
         grid = np.asarray(time_grid, np.float64)
         if len(grid) != steps + 1 or grid[0] != 1 or grid[-1] != 0 or not (np.diff(grid) < 0).all():
-            raise ValueError(f"a time grid of {steps} steps falls from 1 to 0 in {steps + 1} values, not {grid}")
+            raise ValueError(f"time_grid: of {steps} steps falls from 1 to 0 in {steps + 1} values, not {grid}")
         logits = np.log(-np.diff(grid))
     neutral = jnp.zeros(steps)
     logits, log_temperature = jnp.asarray(logits, jnp.float32), jnp.full(steps, np.log(temperature), jnp.float32)
-    tables = None if log_neighbour is None else jnp.asarray(log_neighbour, jnp.float32)
+    tables = None if log_potential is None else jnp.asarray(log_potential, jnp.float32)
     return Student(logits, neutral, log_temperature, kernel, coupling, coefficient, tables)

@@ -17,6 +17,9 @@ def bootstrap_interval(
     The percentiles are shifted so that the resamples' mean lies on the value: a divergence from a reference grows when
     rows are drawn twice, and that bias is the bootstrap's, not the sample's. What remains is the spread at this sample
     size. Without resamples the interval is the value.
+
+    This calls `statistic` once per resample. Statistics of sums over rows take `resample_weights` instead: the same
+    resamples as one matrix product.
     """
     rng = np.random.default_rng(seed)
     count = len(values)
@@ -33,15 +36,16 @@ def shifted_interval(value: float, drawn: Sequence[float], level: float = 0.95) 
 
 
 def resample_weights(count: int, seed: int | Sequence[int] = 0, resamples: int = 200) -> np.ndarray:
-    """How often every row is drawn (resamples, count) in the resamples of `bootstrap_interval` of the same seed.
-
-    A statistic of sums over rows is resampled as one matrix product of these weights.
-    """
-    rng = np.random.default_rng(seed)
-    drawn = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(resamples)]
-    return np.array(drawn, np.float64).reshape(resamples, count)
+    """How often every row is drawn (resamples, count) in the resamples of `bootstrap_interval` of the same seed."""
+    drawn = np.random.default_rng(seed).integers(0, count, (resamples, count))
+    places = drawn + count * np.arange(resamples)[:, None]  # one row of counts per resample, counted all at once
+    return np.bincount(places.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
 
 
 def mean_interval(values: np.ndarray, seed: int = 0, resamples: int = 1000) -> tuple[float, float, float]:
     """(mean, low, high) of the mean of `values` (n,) at 95 %."""
-    return bootstrap_interval(np.mean, np.asarray(values), seed, resamples)
+    values = np.asarray(values)
+    value, count = float(np.mean(values)), len(values)
+    # Differences from the mean are resampled, so that equal values have no spread at all, not even one of rounding.
+    drawn = value + resample_weights(count, seed, resamples) @ (values.astype(np.float64) - value) / count
+    return shifted_interval(value, drawn)

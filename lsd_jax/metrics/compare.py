@@ -23,7 +23,7 @@ def compare(a: np.ndarray, b: np.ndarray, paired: bool, seed: int = 0, permutati
     """Tests "a is smaller than b" against "a and b are exchangeable".
 
     Args:
-        a, b: values (n,) and (m,), one a sequence (or a seed).
+        a, b: values (n,) and (m,), one per sequence (or per seed).
         paired: value i of both belongs to the same sequence: signs of the differences are flipped, all of them where
             there are at most 12; otherwise labels are shuffled.
 

@@ -1,4 +1,7 @@
-"""Energy distance of two sets of features (Szekely and Rizzo 2013): zero in the mean if and only if the laws are equal."""
+"""Energy distance of two sets of features (Szekely and Rizzo 2013).
+
+Its mean is zero if and only if both sets come from one distribution.
+"""
 
 from typing import NamedTuple
 
@@ -6,6 +9,12 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from lsd_jax.metrics.bootstrap import resample_weights, shifted_interval
+from lsd_jax.metrics.metric import Column
+
+ENERGY_COLUMNS = (
+    Column("energy", "energy distance", "{:.4f}", "energy", 0.0),
+    Column("energy_p", "p of the energy distance", "{:.4f}", "energy p", shown=False),
+)
 
 
 class Distances(NamedTuple):
@@ -23,14 +32,14 @@ def distances(a_ND: np.ndarray, b_MD: np.ndarray) -> Distances:
         ValueError: a set of fewer than two rows, which has no distance within.
     """
     if min(len(a_ND), len(b_MD)) < 2:
-        raise ValueError(f"an energy distance needs at least 2 features a side, not {len(a_ND)} and {len(b_MD)}")
+        raise ValueError(f"an energy distance needs at least 2 features per side, not {len(a_ND)} and {len(b_MD)}")
     return Distances(cdist(a_ND, a_ND), cdist(b_MD, b_MD), cdist(a_ND, b_MD))
 
 
 def energy_distance(d: Distances) -> float:
-    """2 E|A - B| - E|A - A'| - E|B - B'| as an unbiased U-statistic: it may fall below zero where the laws are equal."""
-    ones = lambda matrix: np.ones((1, len(matrix)))  # noqa: E731
-    return float(_weighted(d, ones(d.within_a), ones(d.within_b))[0])
+    """2 E|A - B| - E|A - A'| - E|B - B'| as an unbiased U-statistic: it may fall below zero where the distributions are equal."""
+    n, m = d.between.shape
+    return float(_weighted(d, np.ones((1, n)), np.ones((1, m)))[0])
 
 
 def energy_interval(d: Distances, seed: int = 0, resamples: int = 200) -> tuple[float, float, float]:
@@ -40,7 +49,7 @@ def energy_interval(d: Distances, seed: int = 0, resamples: int = 200) -> tuple[
 
 
 def energy_p_value(d: Distances, seed: int = 0, permutations: int = 500) -> float:
-    """The chance of a distance this large or larger if both sides had one law: a permutation test."""
+    """The chance of a distance this large or larger if both sides had one distribution: a permutation test."""
     n, m = d.between.shape
     joint = np.block([[d.within_a, d.between], [d.between.T, d.within_b]])
     labels = np.tile(np.repeat([1.0, 0.0], [n, m]), (permutations + 1, 1))
@@ -49,7 +58,7 @@ def energy_p_value(d: Distances, seed: int = 0, permutations: int = 500) -> floa
     aa, ab = (sums * labels).sum(1), (sums * (1 - labels)).sum(1)
     bb = joint.sum() - aa - 2 * ab
     values = 2 * ab / (n * m) - aa / (n * (n - 1)) - bb / (m * (m - 1))
-    # As in the first row up to rounding: of the same distances in another order of summation.
+    # The tolerance is that of rounding: another order of summation of the same distances is no smaller distance.
     return float(np.mean(values >= values[0] - 1e-9 * np.abs(joint).max()))
 
 

@@ -12,13 +12,17 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import scipy.linalg
+from jax.sharding import Mesh
 
 from lsd_jax import parallel
 from lsd_jax.metrics.bootstrap import bootstrap_interval
-from lsd_jax.models.features import FeatureNetwork
+from lsd_jax.metrics.metric import Column
+from lsd_jax.models.image_features import FeatureNetwork
 
-_LARGE = 512  # features from which on a distance takes seconds
-_RESAMPLES = {False: 50, True: 4}
+FRECHET = Column("frechet", "Frechet distance", short="Frechet", best=0.0)
+
+_LARGE = 512  # features from which on one distance takes seconds
+_MOST_RESAMPLES = {False: 50, True: 4}
 
 
 class Gaussian(NamedTuple):
@@ -28,6 +32,19 @@ class Gaussian(NamedTuple):
     covariance: np.ndarray
 
 
+class Frechet(NamedTuple):
+    """The Frechet distance from one reference, in the features of one network."""
+
+    network: FeatureNetwork
+    reference: Gaussian
+    batch_size: int
+
+    def __call__(self, tokens_NL: np.ndarray, seed: int = 0, resamples: int = 200) -> tuple[float, float, float]:
+        """(distance, low, high) of images given as sequences."""
+        features = extract(self.network, tokens_NL, self.batch_size)
+        return distance_interval(features, self.reference, seed, resamples)
+
+
 def fit(features: np.ndarray) -> Gaussian:
     """The Gaussian of features (n, D).
 
@@ -35,7 +52,7 @@ def fit(features: np.ndarray) -> Gaussian:
         ValueError: fewer than two images.
     """
     if len(features) < 2:
-        raise ValueError(f"config.evaluation.num_samples={len(features)}: a Frechet distance needs at least 2 images")
+        raise ValueError(f"a Frechet distance needs at least 2 images, not {len(features)}")
     features = np.asarray(features, np.float64)
     return Gaussian(features.mean(0), np.cov(features, rowvar=False))
 
@@ -53,11 +70,15 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
     return float(max(distance, 0.0))
 
 
-def distance_interval(features: np.ndarray, reference: Gaussian, resample: bool = True) -> tuple[float, float, float]:
-    """(distance, low, high) of features (n, D) from the reference with a 95 % bootstrap interval over images."""
-    large = features.shape[1] >= _LARGE
-    statistic = lambda rows: frechet_distance(fit(rows), reference)  # noqa: E731
-    return bootstrap_interval(statistic, features, resamples=_RESAMPLES[large] * int(resample))
+def distance_interval(
+    features: np.ndarray, reference: Gaussian, seed: int = 0, resamples: int = 200
+) -> tuple[float, float, float]:
+    """(distance, low, high) of features (n, D) from the reference with a 95 % bootstrap interval over images.
+
+    Every resample fits a Gaussian and takes a root of a (D, D) matrix: 50 are made at most, 4 of wide features.
+    """
+    most = _MOST_RESAMPLES[features.shape[1] >= _LARGE]
+    return bootstrap_interval(lambda rows: frechet_distance(fit(rows), reference), features, seed, min(resamples, most))
 
 
 def read_statistics(path: pathlib.Path, width: int) -> Gaussian:
@@ -66,26 +87,25 @@ def read_statistics(path: pathlib.Path, width: int) -> Gaussian:
     Raises:
         FileNotFoundError, ValueError: no such file, or another form or width.
     """
-    name = f"config.evaluation.feature_statistics={str(path)!r}"
+    name = f"feature_statistics={str(path)!r}"
     if not path.is_file():
         raise FileNotFoundError(f"{name}: no such file")
     try:
         with np.load(path) as saved:
             found = Gaussian(np.asarray(saved["mu"], np.float64), np.asarray(saved["sigma"], np.float64))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{name} is no .npz with arrays mu and sigma: {error}") from None
+        raise ValueError(f"{name}: no .npz with arrays mu and sigma: {error}") from None
     if found.mean.shape != (width,) or found.covariance.shape != (width, width):
         raise ValueError(f"{name}: {found.mean.shape} features, the feature network has {width}")
     return found
 
 
-@functools.partial(jax.jit, static_argnums=range(2))
-def _features(apply, mesh, params, tokens_BL):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _features(apply, mesh: Mesh, params, tokens_BL: jax.Array) -> jax.Array:
     return parallel.map_over_data(apply, mesh)(params, tokens_BL)
 
 
 def extract(network: FeatureNetwork, tokens: np.ndarray, batch_size: int) -> np.ndarray:
     """Features (n, D) of images given as sequences (n, L)."""
-    mesh = parallel.data_mesh()
-    run = lambda x: _features(network.apply, mesh, network.params, x)  # noqa: E731
+    run = functools.partial(_features, network.apply, parallel.data_mesh(), network.params)
     return parallel.in_batches(run, batch_size, tokens.astype(np.int32))

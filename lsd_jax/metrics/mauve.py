@@ -10,15 +10,19 @@ import scipy.linalg
 from scipy.cluster.vq import kmeans2
 
 from lsd_jax.metrics.bootstrap import resample_weights, shifted_interval
+from lsd_jax.metrics.metric import Column
+
+MAUVE_LIKE = Column("mauve_like", "MAUVE-like", best=1.0)
+MIN_ROWS = 20  # features per side, below which there is no such number
 
 _SCALE = 5.0  # MAUVE's c
 _MIXTURES = np.linspace(0, 1, 27)[1:-1]
 _KEPT_VARIANCE = 0.9
-_QUANTISATIONS = 5
+_QUANTIZATIONS = 5
 
 
 def frontier_area(p_RK: np.ndarray, q_RK: np.ndarray) -> np.ndarray:
-    """The area (R,) under the divergence frontier of discrete laws p and q, in (0, 1]; 1 where they are equal.
+    """The area (R,) under the divergence frontier of discrete distributions p and q, in (0, 1]; 1 where they are equal.
 
     The frontier is (exp(-c KL(q | r)), exp(-c KL(p | r))) over all mixtures r of the two, with its two ends on the axes.
     """
@@ -35,23 +39,23 @@ def mauve_like(
 ) -> tuple[float, float, float]:
     """(value, low, high) of the MAUVE-like similarity of two sets of features; 1 is best.
 
-    Both are quantised together by k-means on their unit-length principal components (90 % of the variance), a tenth of the
+    Both are quantized together by k-means on their unit-length principal components (90 % of the variance), a tenth of the
     smaller side as many clusters, and cluster counts are smoothed by one half (Pillutla et al. 2023, Krichevsky-Trofimov).
     The value is the mean over five k-means seeds, the interval one of resampled rows at fixed clusters.
 
     Raises:
-        ValueError: fewer than 20 rows a side.
+        ValueError: fewer than MIN_ROWS rows per side.
     """
     smaller = min(len(a_ND), len(b_MD))
-    if smaller < 20:
-        raise ValueError(f"a MAUVE-like divergence needs at least 20 features a side, not {smaller}")
+    if smaller < MIN_ROWS:
+        raise ValueError(f"a MAUVE-like divergence needs at least {MIN_ROWS} features per side, not {smaller}")
     clusters = clusters or max(2, smaller // 10)
     points = _unit_components(np.concatenate([a_ND, b_MD]))
     weights = [np.ones((1, len(side))) for side in (a_ND, b_MD)]
     for index, side in enumerate(weights):
         weights[index] = np.concatenate([side, resample_weights(side.shape[1], [seed, index], resamples)])
     areas = []
-    for start in range(_QUANTISATIONS):
+    for start in range(_QUANTIZATIONS):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an empty cluster holds no mass on either side
             _, labels = kmeans2(points, clusters, minit="++", rng=np.random.default_rng([seed, start]))
@@ -62,8 +66,8 @@ def mauve_like(
 
 
 def _unit_components(features: np.ndarray) -> np.ndarray:
-    centred = features - features.mean(0)
-    left, scale, _ = scipy.linalg.svd(centred, full_matrices=False)
+    centered = features - features.mean(0)
+    left, scale, _ = scipy.linalg.svd(centered, full_matrices=False)
     share = np.cumsum(scale**2) / np.maximum((scale**2).sum(), 1e-300)
     components = (left * scale)[:, : int(np.searchsorted(share, _KEPT_VARIANCE)) + 1]
     return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1e-300)

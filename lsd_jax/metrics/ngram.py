@@ -1,12 +1,28 @@
-"""n-gram laws of samples, their divergence from a reference, and unigram entropy."""
+"""n-gram distributions of samples, their divergence from a reference, and unigram entropy."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
+from lsd_jax.metrics.metric import Column
+
+ENTROPY = Column("entropy_bits", "entropy, bits", short="entropy")
+
+
+def ngram_columns(orders: Iterable[int]) -> tuple[Column, ...]:
+    """The columns of `counts.ngram_divergences`: total variation, which tables show, and Jensen-Shannon."""
+    found = []
+    for n in orders:
+        found += [
+            Column(f"tv{n}", f"{n}-gram TV", best=0.0),
+            Column(f"js{n}", f"{n}-gram JS, bits", best=0.0, shown=False),
+        ]
+    return tuple(found)
+
 
 class NGrams(NamedTuple):
-    """A sparse law: distinct n-grams as integers (k,), ascending, and their probabilities (k,)."""
+    """A sparse distribution: distinct n-grams as integers (k,), ascending, and their probabilities (k,)."""
 
     ids: np.ndarray
     probs: np.ndarray
@@ -29,8 +45,8 @@ def ngram_ids(tokens_NL: np.ndarray, n: int, vocab_size: int) -> np.ndarray:
     return ids
 
 
-def ngram_law(tokens_NL: np.ndarray, n: int, vocab_size: int) -> NGrams:
-    """The law of the n-grams inside sequences (N, L).
+def ngram_distribution(tokens_NL: np.ndarray, n: int, vocab_size: int) -> NGrams:
+    """The distribution of the n-grams inside sequences (N, L).
 
     Raises:
         ValueError: as `ngram_ids`.
@@ -40,33 +56,33 @@ def ngram_law(tokens_NL: np.ndarray, n: int, vocab_size: int) -> NGrams:
 
 
 def total_variation(a: NGrams, b: NGrams) -> float:
-    """Half the L1 distance of two laws, in [0, 1]."""
+    """Half the L1 distance of two distributions, in [0, 1]."""
     p, q = _align(a, b)
     return float(np.abs(p - q).sum() / 2)
 
 
 def jensen_shannon(a: NGrams, b: NGrams) -> float:
-    """Jensen-Shannon divergence of two laws in bits, in [0, 1]."""
+    """Jensen-Shannon divergence of two distributions in bits, in [0, 1]."""
     p, q = _align(a, b)
     middle = (p + q) / 2
-    half = lambda law: np.sum(law * np.log2(np.where(law > 0, law, 1) / middle)) / 2  # noqa: E731
+
+    def half(probs: np.ndarray) -> float:
+        return np.sum(probs * np.log2(np.where(probs > 0, probs, 1) / middle)) / 2
+
     return float(half(p) + half(q))
 
 
 def unigram_entropy(tokens_NL: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Entropy (N,) in bits of every sequence's own unigram law, as the field reports beside gen-PPL."""
+    """Entropy (N,) in bits of every sequence's own unigram distribution, as the field reports beside gen-PPL."""
     # Row by row: all rows at once would take N * L * vocab_size bytes, 50 GB for GPT-2's vocabulary.
     p = np.stack([np.bincount(row, minlength=vocab_size) for row in tokens_NL]) / tokens_NL.shape[1]
     return -(p * np.log2(np.where(p > 0, p, 1))).sum(1)
 
 
 def _align(a: NGrams, b: NGrams) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities of both over the n-grams that either has."""
     ids = np.union1d(a.ids, b.ids)
-    dense = lambda law: _scatter(np.searchsorted(ids, law.ids), law.probs, len(ids))  # noqa: E731
-    return dense(a), dense(b)
-
-
-def _scatter(index: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
-    out = np.zeros(size)
-    out[index] = values
-    return out
+    dense = np.zeros((2, len(ids)))
+    for row, sparse in zip(dense, (a, b)):
+        row[np.searchsorted(ids, sparse.ids)] = sparse.probs
+    return dense[0], dense[1]

@@ -1,8 +1,19 @@
-"""How much a sequence repeats itself: what gen-PPL rewards without end, so what has to stand beside it."""
+"""How much a sequence repeats itself: gen-PPL falls with repetition without end, so these stand beside it."""
+
+from collections.abc import Iterable
 
 import numpy as np
 
+from lsd_jax.metrics.metric import Column
 from lsd_jax.metrics.ngram import ngram_ids
+
+REPEATS = (4, 8)  # lengths of the n-grams
+
+
+def repetition_columns(repeats: Iterable[int] = REPEATS) -> tuple[Column, ...]:
+    """The columns of repetition rates, of which tables show that of 4-grams, and of the longest run."""
+    rates = [Column(f"rep{n}", f"repeated {n}-grams", shown=n == REPEATS[0]) for n in repeats]
+    return (*rates, Column("longest_run", "longest run"))
 
 
 def repetition_rate(tokens_NL: np.ndarray, n: int, vocab_size: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lsd_jax.processes.score import is_soft
+from lsd_jax.processes.soft import is_soft
 
 _FREQUENCIES = 256
 DTYPES = ("float32", "bfloat16")
@@ -74,7 +74,7 @@ class DDiT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and MLP, each pre-normalised; with a condition, shifted, scaled and gated by it (adaLN)."""
+    """Attention and MLP, each pre-normalized; with a condition, shifted, scaled and gated by it (adaLN)."""
 
     config: DDiTConfig
 

@@ -10,35 +10,30 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lsd_jax.models.pretrained.files import read_tensors
+from lsd_jax.models.tensors import fit
 
 Reader = Callable[[str, tuple[int, ...]], jax.Array]  # (name, shape) -> tensor
 
 _STATISTICS = ("weight", "bias", "running_mean", "running_var")
-_UNUSED = ("fc.weight", "fc.bias")
+_UNUSED = r"fc\.(weight|bias)|.*num_batches_tracked"
 
 
 def load(path: pathlib.Path, field: str) -> dict[str, jax.Array]:
     """The float32 tensors of a pytorch-fid checkpoint.
 
+    Args:
+        path: the file.
+        field: the setting and its value, for messages.
+
     Raises:
         ValueError: missing, misshapen or unknown tensors, by name.
     """
-    tensors = {name: value for name, value in read_tensors(path).items() if not name.endswith("num_batches_tracked")}
-    wanted = tensor_shapes()
-    wrong = [
-        f"{name} is {tensors[name].shape if name in tensors else 'missing'} instead of {shape}"
-        for name, shape in wanted.items()
-        if name not in tensors or tensors[name].shape != shape
-    ]
-    wrong += [f"{name} is unknown" for name in tensors if name not in wanted and name not in _UNUSED]
-    if wrong:
-        raise ValueError(
-            f"{field} is not pytorch-fid's Inception: {len(wrong)} tensors do not fit: {'; '.join(wrong[:3])}"
-        )
-    return {name: jnp.asarray(tensors[name], jnp.float32) for name in wanted}
+    try:
+        return fit(read_tensors(path), tensor_shapes(), spare=_UNUSED)
+    except ValueError as error:
+        raise ValueError(f"{field}: not pytorch-fid's Inception: {error}") from None
 
 
 def tensor_shapes() -> dict[str, tuple[int, ...]]:
@@ -139,8 +134,3 @@ def _max_pool(x, stride):
 
 def _average_pool(x):
     return nn.avg_pool(x, (3, 3), (1, 1), "SAME", count_include_pad=False)
-
-
-def parameters() -> int:
-    """How many numbers were trained: 21,785,568 without the classifier."""
-    return sum(int(np.prod(shape)) for name, shape in tensor_shapes().items() if "running" not in name)

@@ -1,7 +1,7 @@
 """Exact denoisers: p(x_0 = v at i | x_t) without a network, so that a sampler's error is all its own.
 
-`markov_log_posterior` serves any first-order Markov chain by forward-backward; `enumerated_log_posterior` any law on a
-tiny state space. Both serve every process through the likelihood q(x_t | x_0).
+`markov_log_posterior` serves any first-order Markov chain by forward-backward. `enumerated_log_posterior` serves any distribution
+on a tiny state space. Both serve every process through its likelihood q(x_t | x_0).
 """
 
 from collections.abc import Callable
@@ -10,61 +10,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.gaussian import DiscretizedGaussian
-from lsd_jax.processes.score import Process, is_soft, keep_and_move
+from lsd_jax.processes.process import Process
+from lsd_jax.processes.soft import is_soft
 
 LogPosteriorFn = Callable[[jax.Array, jax.Array], jax.Array]
-
-# What a soft token is likely to be where it cannot be: small enough to count for nothing, and its inverse, which a
-# gradient meets, far from overflow.
-_FLOOR = 1e-20
-
-
-def log_likelihood(process: Process, x_BL: jax.Array, t: jax.Array) -> jax.Array:
-    """log q(x_t = x | x_0 = v) for every data token v, (B, L, S), up to a factor constant in v; t scalar.
-
-    Linear in soft tokens (B, L, num_states), but for the logarithm.
-    """
-    S = process.vocab_size
-    if is_soft(x_BL):
-        return jnp.log(_soft_likelihood(process, x_BL, t) + _FLOOR)
-    if isinstance(process, Absorbing):
-        match = jax.nn.one_hot(x_BL, S) > 0
-        return jnp.where((x_BL == process.mask)[..., None] | match, 0.0, -jnp.inf)
-    if isinstance(process, DiscretizedGaussian):
-        return process.log_transition(process.noise.sigma_bar(t)).T[x_BL]
-    move = -jnp.expm1(-process.noise.sigma_bar(t)) / S
-    return jnp.where(jax.nn.one_hot(x_BL, S) > 0, jnp.log1p(-(S - 1) * move), jnp.log(move))
-
-
-def _soft_likelihood(process, x_BLV, t):
-    if isinstance(process, Absorbing):
-        # A mask says nothing at any factor. At this one it weighs what the average token does, so that a gradient from
-        # mask to token has about the size of the change: at one, those toward a rare token are many times too large.
-        return x_BLV[..., : process.vocab_size] + x_BLV[..., process.mask :] / process.vocab_size
-    if isinstance(process, DiscretizedGaussian):
-        return jnp.matmul(x_BLV, process.transition(process.noise.sigma_bar(t)).T, precision="highest")
-    stay, move = keep_and_move(process, process.noise.sigma_bar(t))
-    return move + (stay - move) * x_BLV
 
 
 def markov_log_posterior(process: Process, initial: np.ndarray, transition: np.ndarray) -> LogPosteriorFn:
     """The exact denoiser of a first-order Markov chain, as a function of (x_BL, t) -> (B, L, S).
 
     Args:
-        initial: law of the first token (S,).
+        initial: distribution of the first token (S,).
         transition: row-stochastic matrix (S, S).
 
     Raises:
         ValueError: wrong shapes, or a zero probability: a context that contradicts itself, as a few-step sampler
-            makes them, would have no posterior. Mix the chain with a little of the uniform law.
+            makes them, would have no posterior. Mix the chain with a little of the uniform distribution.
     """
     S = process.vocab_size
     if initial.shape != (S,) or transition.shape != (S, S):
         raise ValueError(f"a chain over {S} tokens needs shapes ({S},) and ({S}, {S})")
     if initial.min() <= 0 or transition.min() <= 0:
-        raise ValueError("config.data.mix must be positive for the exact oracle: contexts can contradict themselves")
+        raise ValueError("mix=0: must be positive for the exact oracle, since contexts can contradict themselves")
     forward = jnp.asarray(transition, jnp.float32)
     log_initial = jnp.asarray(np.log(initial), jnp.float32)
 
@@ -74,9 +41,9 @@ def markov_log_posterior(process: Process, initial: np.ndarray, transition: np.n
         return jnp.log(jnp.exp(log_message_BS - top_B1) @ matrix)
 
     def log_posterior_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
-        if isinstance(process, Absorbing) and not is_soft(x_BL):
-            return _between_neighbours(process, initial, transition, x_BL)
-        evidence_LBS = jnp.swapaxes(log_likelihood(process, x_BL, t), 0, 1)
+        if process.jumps_once and not is_soft(x_BL):
+            return _between_revealed(process, initial, transition, x_BL)
+        evidence_LBS = jnp.swapaxes(process.log_likelihood(x_BL, t), 0, 1)
 
         def step(carry, evidence):
             past_BS, future_BS = carry
@@ -92,7 +59,7 @@ def markov_log_posterior(process: Process, initial: np.ndarray, transition: np.n
     return log_posterior_fn
 
 
-def _between_neighbours(process: Absorbing, initial: np.ndarray, transition: np.ndarray, x_BL: jax.Array) -> jax.Array:
+def _between_revealed(process: Process, initial: np.ndarray, transition: np.ndarray, x_BL: jax.Array) -> jax.Array:
     """The posterior under masks: of all that is revealed, only the nearest token on either side counts.
 
     Powers of the transition matrix, read at the distances to the two: no scan over positions.
@@ -107,7 +74,7 @@ def _between_neighbours(process: Absorbing, initial: np.ndarray, transition: np.
     place_L, revealed_BL = jnp.arange(L), x_BL != process.mask
     left_BL = jax.lax.cummax(jnp.where(revealed_BL, place_L[None], -1), axis=1)
     right_BL = jax.lax.cummin(jnp.where(revealed_BL, place_L[None], L), axis=1, reverse=True)
-    token = lambda place_BL: jnp.take_along_axis(x_BL, jnp.clip(place_BL, 0, L - 1), 1)  # noqa: E731
+    token = lambda place_BL: jnp.take_along_axis(x_BL, jnp.clip(place_BL, 0, L - 1), 1)
     from_left_BLS = log_powers_LSS[jnp.clip(place_L[None] - left_BL, 0, L - 1), token(left_BL)]
     from_left_BLS = jnp.where((left_BL >= 0)[..., None], from_left_BLS, log_marginals_LS[None])
     to_right_BLS = jnp.swapaxes(log_powers_LSS, 1, 2)[jnp.clip(right_BL - place_L[None], 0, L - 1), token(right_BL)]
@@ -118,19 +85,19 @@ def _between_neighbours(process: Absorbing, initial: np.ndarray, transition: np.
 
 
 def enumerated_log_posterior(process: Process, probs: np.ndarray, length: int) -> LogPosteriorFn:
-    """The exact denoiser of any law on S^length sequences, `probs` in the order of `all_sequences`.
+    """The exact denoiser of any distribution on S^length sequences, `probs` in the order of `all_sequences`.
 
     Raises:
         ValueError: `probs` has not S^length entries.
     """
     sequences_NL = all_sequences(process.vocab_size, length)
     if probs.shape != (len(sequences_NL),):
-        raise ValueError(f"a law on {process.vocab_size}^{length} sequences has {len(sequences_NL)} entries")
+        raise ValueError(f"a distribution on {process.vocab_size}^{length} sequences has {len(sequences_NL)} entries")
     log_probs_N = jnp.log(jnp.asarray(probs))  # float64 where it is on
     one_hot_NLS = jax.nn.one_hot(sequences_NL, process.vocab_size)
 
     def log_posterior_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
-        evidence_BLS = jnp.maximum(log_likelihood(process, x_BL, t), -1e30)
+        evidence_BLS = jnp.maximum(process.log_likelihood(x_BL, t), -1e30)
         joint_BN = log_probs_N[None] + jnp.einsum("bls,nls->bn", evidence_BLS, one_hot_NLS)
         weight_BN = jax.nn.softmax(joint_BN)
         posterior_BLS = jnp.einsum("bn,nls->bls", weight_BN, one_hot_NLS)

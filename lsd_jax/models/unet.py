@@ -1,7 +1,7 @@
-"""tauLDR's image denoiser: a U-Net whose output is a discretised logistic law of every pixel (Campbell et al. 2022).
+"""tauLDR's image denoiser: a U-Net whose output is a discretized logistic distribution of every pixel (Campbell et al. 2022).
 
-The network is Ho et al.'s (2020) with Song et al.'s (2021) rescaled skips; the output law is Salimans et al.'s (2017). Modules
-are numbered as in the published checkpoints.
+The network is that of Ho et al. (2020) with the rescaled skips of Song et al. (2021); the output distribution is that of
+Salimans et al. (2017). Modules are numbered as in the published checkpoints.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.processes.score import is_soft
+from lsd_jax.processes.soft import is_soft
 
 _FLOOR = 1e-6  # tauLDR's, inside the logarithm of a difference: no value's probability is less
 
@@ -23,8 +23,8 @@ class UNetConfig:
     Attributes:
         vocab_size: values of a pixel, S.
         shape: (channels, height, width); a sequence is an image flattened in this order.
-        ch: channels of the first scale; `ch_mult` are the others' multiples, a scale each.
-        num_res_blocks: residual blocks a scale.
+        ch: channels of the first scale; `ch_mult` are the multiples of every scale.
+        num_res_blocks: residual blocks per scale.
         attention_scale: index of the scale with self-attention beside the middle's; -1 for none.
         fix_logistic: the lower of two forms of a value's log-probability, which loses no digits on either side.
         dtype: of convolutions and matrix products; norms, softmax and logits stay in float32.
@@ -47,7 +47,7 @@ class UNetConfig:
         factor = 2 ** (len(self.ch_mult) - 1)
         if len(self.shape) != 3 or self.shape[1] % factor or self.shape[2] % factor:
             raise ValueError(
-                f"config.data.shape={self.shape}: (channels, height, width), both sides divisible by {factor} for "
+                f"shape={self.shape}: (channels, height, width), both sides divisible by {factor} for "
                 f"{len(self.ch_mult)} scales"
             )
 
@@ -68,15 +68,15 @@ class UNet(nn.Module):
         channels, height, width = config.shape
         values_S = jnp.arange(config.vocab_size, dtype=jnp.float32)
         pixel_BL = jnp.matmul(x_BL, values_S, precision="highest") if is_soft(x_BL) else x_BL.astype(jnp.float32)
-        centred_BL = 2 * pixel_BL / (config.vocab_size - 1) - 1
-        centred_BHWC = centred_BL.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
-        time_B = jnp.broadcast_to(jnp.asarray(t, jnp.float32), centred_BHWC.shape[:1])
+        centered_BL = 2 * pixel_BL / (config.vocab_size - 1) - 1
+        centered_BHWC = centered_BL.reshape(-1, channels, height, width).transpose(0, 2, 3, 1)
+        time_B = jnp.broadcast_to(jnp.asarray(t, jnp.float32), centered_BHWC.shape[:1])
         time_BE = sinusoids(time_B * config.time_scale, config.time_embed_dim)
         time_BE = nn.Dense(4 * config.time_embed_dim, name="time_0")(time_BE)
         time_BE = nn.Dense(4 * config.time_embed_dim, name="time_1")(nn.silu(time_BE))
-        out_BHWC = self._body(centred_BHWC, time_BE)
-        mean_BHWC = jnp.tanh(centred_BHWC + out_BHWC[..., :channels])
-        flat = lambda a_BHWC: a_BHWC.transpose(0, 3, 1, 2).reshape(len(a_BHWC), -1)  # noqa: E731
+        out_BHWC = self._body(centered_BHWC, time_BE)
+        mean_BHWC = jnp.tanh(centered_BHWC + out_BHWC[..., :channels])
+        flat = lambda a_BHWC: a_BHWC.transpose(0, 3, 1, 2).reshape(len(a_BHWC), -1)
         log_scale_BL = flat(out_BHWC[..., channels:])
         return logistic_logits(flat(mean_BHWC), log_scale_BL, config.vocab_size, config.fix_logistic)
 
@@ -142,7 +142,7 @@ class _Attention(nn.Module):
     def __call__(self, x_BHWC: jax.Array) -> jax.Array:
         batch, height, width, features = x_BHWC.shape
         h_BPC = _group_norm(features, "groupnorm")(x_BHWC).reshape(batch, height * width, features)
-        project = lambda name: nn.Dense(features, dtype=self.dtype, name=name)  # noqa: E731
+        project = lambda name: nn.Dense(features, dtype=self.dtype, name=name)
         q_BPC, k_BPC, v_BPC = (project(name)(h_BPC) for name in ("nin_0", "nin_1", "nin_2"))
         weight_BPP = jnp.einsum("bqc,bkc->bqk", q_BPC, k_BPC, preferred_element_type=jnp.float32) / np.sqrt(features)
         h_BPC = jnp.einsum("bqk,bkc->bqc", jax.nn.softmax(weight_BPP).astype(self.dtype), v_BPC)
@@ -170,7 +170,7 @@ def sinusoids(time_B: jax.Array, dim: int) -> jax.Array:
 def logistic_logits(mean_BL: jax.Array, log_scale_BL: jax.Array, vocab_size: int, fixed: bool) -> jax.Array:
     """Logits (B, L, S): the log-probability that a logistic variable falls into each of S equal bins of [-1, 1].
 
-    Its scale is exp(log_scale - 2). Unnormalised, since the law reaches beyond the outer bins. As a difference of lower
+    Its scale is exp(log_scale - 2). Unnormalized, since the distribution reaches beyond the outer bins. As a difference of lower
     tails it loses its digits right of the mean; `fixed` also takes it as one of upper tails, and the smaller.
     """
     edges = np.linspace(-1.0, 1.0, vocab_size + 1)

@@ -5,17 +5,33 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.noise import Noise
+from lsd_jax.processes.potentials import PairTransition
+from lsd_jax.processes.soft import is_soft
+from lsd_jax.processes.transition import Transition, normalized
+
+# A jump never quite reaches probability one before the last step, so that log-probabilities and gradients stay finite.
+MAX_JUMP = 1 - 1e-6
+# The likelihood that a soft token has where it is impossible: small enough to count for nothing, while its inverse, which a
+# gradient meets, is far from overflow.
+SOFT_FLOOR = 1e-20
 
 
 @dataclasses.dataclass(frozen=True)
 class Absorbing:
-    """Masking diffusion over `vocab_size` data tokens; the mask has index `vocab_size`."""
+    """Masking diffusion over `vocab_size` data tokens; the mask has index `vocab_size`.
+
+    `log_score` is meaningful at masked positions only. Methods are documented in `processes/process.py`.
+    """
 
     vocab_size: int
     noise: Noise
 
     name = "absorbing"
+    jumps_once = True
+    ordered = False
+    score_is_posterior = True
 
     @property
     def num_states(self) -> int:
@@ -25,29 +41,61 @@ class Absorbing:
     def mask(self) -> int:
         return self.vocab_size
 
-    def prior_sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """All-mask tokens (int32)."""
-        del key
-        return jnp.full(shape, self.mask, jnp.int32)
-
-    def prior_log_prob(self, x: jax.Array) -> jax.Array:
-        """log probability (B,) of tokens (B, L) under the prior."""
-        return jnp.where(x == self.mask, 0.0, -jnp.inf).sum(-1)
-
-    def corrupt(self, key: jax.Array, x0: jax.Array, t: jax.Array) -> jax.Array:
-        """Draws x_t given x_0; `t` broadcasts against x0 (B, L)."""
-        masked = jax.random.uniform(key, x0.shape) < self.mask_probability(t)
-        return jnp.where(masked, self.mask, x0)
-
     def mask_probability(self, t: jax.Array) -> jax.Array:
         """m(t) = 1 - exp(-sigma_bar(t))."""
         return -jnp.expm1(-self.noise.sigma_bar(t))
 
+    def mask_share(self, t: jax.Array) -> jax.Array:
+        """m(t) / m(1): the share of positions that a sampler, which starts from all masks, has masked at time t."""
+        return self.mask_probability(t) / self.mask_probability(jnp.ones(()))
+
+    def time_of(self, mask_probability: jax.Array) -> jax.Array:
+        """The time at which a share `mask_probability` of the positions is masked."""
+        return self.noise.inverse(-jnp.log1p(-mask_probability))
+
+    def prior_sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        del key
+        return jnp.full(shape, self.mask, jnp.int32)
+
+    def prior_log_prob(self, x: jax.Array) -> jax.Array:
+        return jnp.where(x == self.mask, 0.0, -jnp.inf).sum(-1)
+
+    def corrupt(self, key: jax.Array, x0: jax.Array, t: jax.Array) -> jax.Array:
+        masked = jax.random.uniform(key, x0.shape) < self.mask_probability(t)
+        return jnp.where(masked, self.mask, x0)
+
+    def path_uniforms(self, key: jax.Array, length: int) -> jax.Array:
+        """The reveal thresholds (L,) of one sequence."""
+        return fine_uniform(key, (length,))
+
+    def noised(self, uniforms: jax.Array, x0_BL: jax.Array, t: jax.Array) -> jax.Array:
+        """The state of a sampler's path to x_0: a position is masked while m(t) / m(1) is above its threshold."""
+        return jnp.where(uniforms < self.mask_share(t), self.mask, x0_BL)
+
     def marginal(self, x0: jax.Array, t: jax.Array) -> jax.Array:
-        """q(x_t | x_0) as probabilities (..., S + 1)."""
         m = self.mask_probability(t)
         kept = (1 - m)[..., None] * jax.nn.one_hot(x0, self.num_states)
         return kept + m[..., None] * jax.nn.one_hot(jnp.full_like(x0, self.mask), self.num_states)
+
+    def log_likelihood(self, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        if is_soft(x_BL):
+            # A mask says nothing at any factor. At this one it weighs what the average token does, so that a gradient from
+            # mask to token has about the size of the change: at one, those toward a rare token are many times too large.
+            soft_BLS = x_BL[..., : self.vocab_size] + x_BL[..., self.mask :] / self.vocab_size
+            return jnp.log(soft_BLS + SOFT_FLOOR)
+        match_BLS = jax.nn.one_hot(x_BL, self.vocab_size) > 0
+        return jnp.where((x_BL == self.mask)[..., None] | match_BLS, 0.0, -jnp.inf)
+
+    def forward_log_prob(self, x_BL: jax.Array, earlier_BL: jax.Array, t: jax.Array, u: jax.Array) -> jax.Array:
+        delta = self.noise.sigma_bar(t) - self.noise.sigma_bar(u)
+        masked_BL = jnp.where(earlier_BL == self.mask, 0.0, jnp.log(-jnp.expm1(-delta)))
+        return jnp.where(x_BL == self.mask, masked_BL, -delta)
+
+    def bridge(self, x_BL: jax.Array, x0_BL: jax.Array, t: jax.Array, u: jax.Array) -> Transition:
+        kept = self.mask_probability(u) / self.mask_probability(t)
+        log_stay_BL = jnp.where(x_BL == self.mask, jnp.log(kept), 0.0)
+        data_BLS = jax.nn.one_hot(x0_BL, self.vocab_size) > 0
+        return Transition(x_BL, log_stay_BL, jnp.where(data_BLS, 0.0, -jnp.inf))
 
     def rate_matrix(self) -> jax.Array:
         """Q (S + 1, S + 1), row = from, with unit total rate out of a data token."""
@@ -55,5 +103,70 @@ class Absorbing:
         return to_mask - jnp.diag(to_mask.sum(1))
 
     def reverse_base_rate(self, x: jax.Array) -> jax.Array:
-        """Q(v, x) for every data token v, (..., S): what multiplies sigma(t) s in the reverse rate."""
         return jnp.broadcast_to((x == self.mask)[..., None].astype(jnp.float32), (*x.shape, self.vocab_size))
+
+    def add_forward(self, mean_BLS: jax.Array, x_BL: jax.Array, scale: jax.Array) -> jax.Array:
+        to_mask_BL = jnp.where(x_BL == self.mask, 0.0, scale)
+        return jnp.concatenate([mean_BLS, to_mask_BL[..., None]], -1)
+
+    def log_score(self, log_posterior_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        """exp(-sigma_bar) / (1 - exp(-sigma_bar)) p(v) at masked positions (SEDD, Lou et al. 2024, section 3.3)."""
+        del x_BL
+        return log_posterior_BLS - jnp.log(jnp.expm1(self.noise.sigma_bar(t)))
+
+    def log_score_of_mean(self, log_mean_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        """As `log_score`: a mask tells nothing, so leaving out the position itself changes nothing."""
+        return self.log_score(log_mean_BLS, x_BL, t)
+
+    def log_score_of_sedd(self, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:
+        """SEDD's output scaling: minus log(expm1(sigma_bar)) and log S."""
+        del x_BL
+        scale = jnp.log(jnp.expm1(jnp.asarray(sigma_bar))) + jnp.log(self.vocab_size)
+        return logits_BLS - jnp.reshape(scale, (-1, 1, 1))
+
+    def log_concrete_score(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        del x_BL, t
+        return log_score_BLS
+
+    def masked(self, x: jax.Array, log_score_BLS: jax.Array) -> jax.Array:
+        """Zeros at revealed positions: of a token that it sees, an exact denoiser says log 0, whose gradient is not a number.
+
+        The log-score of soft tokens is finite already.
+        """
+        return log_score_BLS if is_soft(x) else jnp.where((x == self.mask)[..., None], log_score_BLS, 0.0)
+
+    def log_clean(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        del x_BL, t
+        return log_score_BLS
+
+    def settle(self, x_BL: jax.Array, log_clean_BLS: jax.Array) -> Transition:
+        """Every mask is revealed."""
+        return Transition(x_BL, jnp.where(x_BL == self.mask, -jnp.inf, 0.0), log_clean_BLS)
+
+    def jump(self, x_BL: jax.Array, log_mass_BLS: jax.Array) -> Transition:
+        log_total_BL = jax.nn.logsumexp(log_mass_BLS, -1)
+        jump_BL = jnp.minimum(jnp.exp(log_total_BL), MAX_JUMP)
+        log_stay_BL = jnp.where(x_BL == self.mask, jnp.log1p(-jump_BL), 0.0)
+        return Transition(x_BL, log_stay_BL, normalized(log_mass_BLS, log_total_BL))
+
+    def euler_log_mass(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array) -> jax.Array:
+        del x_BL
+        return log_score_BLS + jnp.log((t - u) * self.noise.sigma(t))
+
+    def tweedie_log_mass(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array) -> jax.Array:
+        """Mass expm1(sigma_bar(t) - sigma_bar(u)) s(v)."""
+        del x_BL
+        return log_score_BLS + jnp.log(jnp.expm1(self.noise.sigma_bar(t) - self.noise.sigma_bar(u)))
+
+    def ancestral_log_mass(
+        self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array, factor: jax.Array | float
+    ) -> jax.Array:
+        """Mass factor (m(t) - m(u)) / m(t) p(v)."""
+        del x_BL
+        m_t, m_u = self.mask_probability(t), self.mask_probability(u)
+        return jax.nn.log_softmax(log_score_BLS) + jnp.log(factor * (m_t - m_u) / m_t)
+
+    def coupled(self, transition: Transition, log_potential_DSS: jax.Array) -> Transition:
+        """Potentials between tokens revealed in the same step."""
+        fields = transition.x_BL, transition.log_stay_BL, transition.log_destination_BLS
+        return PairTransition(*fields, log_potential_DSS)

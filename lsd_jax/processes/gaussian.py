@@ -1,9 +1,12 @@
-"""The discretised Gaussian process over ordinal states: tauLDR's `GaussianTargetRate` (Campbell et al. 2022, appendix E).
+"""The discretized Gaussian process over ordinal states: tauLDR's `GaussianTargetRate` (Campbell et al. 2022, appendix E).
 
-States next to each other exchange at a high rate, distant ones hardly ever, and the stationary law is a Gaussian over the
-states. The matrix exponential is a product of matrices without a negative entry, tabulated in float64 on the host, so that in
-float32 even its smallest entries have a small relative error. An eigendecomposition in float32 is right to 3e-7 and no
-better: at a thousand steps that noise is thousands of jumps that nobody asked for.
+States next to each other exchange at a high rate, distant ones hardly ever, and the stationary distribution is a Gaussian over
+the states. The matrix exponential is a product of matrices without a negative entry, tabulated in float64 on the host, so that in
+float32 even its smallest entries have a small relative error. An eigendecomposition in float32 has errors of 3e-7: over a
+thousand steps that noise would cause thousands of spurious jumps.
+
+What is passed around as `log_score` is log p(x_0 = v | x_t) here. The posterior gives the score, a smooth average of it, but no
+floating-point inverse gives the posterior back, and steps of any size need it. `log_concrete_score` is the score itself.
 """
 
 import dataclasses
@@ -14,10 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.processes.absorbing import MAX_JUMP, SOFT_FLOOR
+from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.noise import Noise
+from lsd_jax.processes.soft import is_soft
+from lsd_jax.processes.transition import Transition, from_log_probs, normalized
 
 _TERMS = 14  # of the exponential's series, whose argument is below one
 _BASE = 8  # digits of a duration, each with its own table
+
+# tauLDR's eps_ratio, added to q(x_t | x_0) before a posterior is divided by it. Without it, tiny network probabilities on
+# impossible values are divided by about zero and dominate the sum.
+EPS_RATIO = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +38,7 @@ class DiscretizedGaussian:
     Attributes:
         noise: its sigma(t) is tauLDR's time-dependent scalar, `Exponential` there.
         rate_sigma: how far one jump reaches, in states.
-        q_sigma: the stationary law's standard deviation, in states; far above vocab_size it is nearly uniform.
+        q_sigma: the stationary distribution's standard deviation, in states; far above vocab_size it is nearly uniform.
     """
 
     vocab_size: int
@@ -36,20 +47,27 @@ class DiscretizedGaussian:
     q_sigma: float = 512.0
 
     name = "gaussian"
+    jumps_once = False
+    ordered = True
+    score_is_posterior = True
 
     @property
     def num_states(self) -> int:
         return self.vocab_size
 
     def prior_sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """States drawn from the stationary law (int32)."""
         cumulative_S = jnp.asarray(np.cumsum(self._prior), jnp.float32)
         drawn = jnp.searchsorted(cumulative_S, jax.random.uniform(key, shape), side="right")
         return jnp.minimum(drawn, self.vocab_size - 1).astype(jnp.int32)
 
     def prior_log_prob(self, x: jax.Array) -> jax.Array:
-        """log probability (B,) of tokens (B, L) under the prior."""
         return jnp.asarray(np.log(self._prior), jnp.float32)[x].sum(-1)
+
+    def prior_kl(self, x0_BL: jax.Array) -> jax.Array:
+        probs_SS = self.marginal(jnp.arange(self.vocab_size), jnp.ones(()))
+        log_prior_S = self.prior_log_prob(jnp.arange(self.vocab_size)[:, None])
+        kl_S = (probs_SS * (jnp.log(probs_SS) - log_prior_S[None])).sum(-1)
+        return kl_S[x0_BL].sum(-1)
 
     def corrupt(self, key: jax.Array, x0: jax.Array, t: jax.Array) -> jax.Array:
         """Draws x_t given x_0; `t` is a scalar, or (B, 1) against x0 (B, L)."""
@@ -59,10 +77,17 @@ class DiscretizedGaussian:
             return jax.vmap(self.corrupt)(jax.random.split(key, len(x0)), x0, time_B)
         return self.quantile(jax.random.uniform(key, x0.shape), x0, t)
 
-    def quantile(self, uniform: jax.Array, x0: jax.Array, t: jax.Array) -> jax.Array:
-        """x_t from one uniform a position and x_0 (int32), t scalar: the inverse of q(x_t | x_0)'s distribution function.
+    def path_uniforms(self, key: jax.Array, length: int) -> jax.Array:
+        """One uniform per position of one sequence, (L,)."""
+        return fine_uniform(key, (length,))
 
-        A bisection over the (S, S) table: nothing of size S a position.
+    def noised(self, uniforms: jax.Array, x0_BL: jax.Array, t: jax.Array) -> jax.Array:
+        return self.quantile(uniforms, x0_BL, t)
+
+    def quantile(self, uniform: jax.Array, x0: jax.Array, t: jax.Array) -> jax.Array:
+        """x_t from one uniform per position and x_0 (int32), t scalar: the inverse of q(x_t | x_0)'s distribution function.
+
+        A bisection over the (S, S) table: no array of size S per position is made.
         """
         cumulative_SS = jnp.cumsum(self.transition(self.noise.sigma_bar(t)), -1)
         target = jnp.minimum(uniform, 1 - 2.0**-23) * cumulative_SS[x0, -1]
@@ -102,8 +127,21 @@ class DiscretizedGaussian:
         """The logarithm of `transition`, at least that of float32's smallest number, -87."""
         return jnp.log(jnp.maximum(self.transition(delta_sigma_bar), jnp.finfo(jnp.float32).tiny))
 
+    def log_likelihood(self, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        sigma_bar = self.noise.sigma_bar(t)
+        if is_soft(x_BL):
+            return jnp.log(jnp.matmul(x_BL, self.transition(sigma_bar).T, precision="highest") + SOFT_FLOOR)
+        return self.log_transition(sigma_bar).T[x_BL]
+
+    def forward_log_prob(self, x_BL: jax.Array, earlier_BL: jax.Array, t: jax.Array, u: jax.Array) -> jax.Array:
+        return self.log_transition(self.noise.sigma_bar(t) - self.noise.sigma_bar(u))[earlier_BL, x_BL]
+
+    def bridge(self, x_BL: jax.Array, x0_BL: jax.Array, t: jax.Array, u: jax.Array) -> Transition:
+        sigma_bar_t, sigma_bar_u = self.noise.sigma_bar(t), self.noise.sigma_bar(u)
+        log_forward = self.log_transition(sigma_bar_t - sigma_bar_u)
+        return from_log_probs(x_BL, self.log_transition(sigma_bar_u)[x0_BL] + log_forward.T[x_BL])
+
     def rate_matrix(self) -> jax.Array:
-        """Q (S, S), row = from."""
         return jnp.asarray(base_rate(*self._matrix), jnp.float32)
 
     def reverse_base_rate(self, x: jax.Array) -> jax.Array:
@@ -111,13 +149,80 @@ class DiscretizedGaussian:
         rate = base_rate(*self._matrix)
         return jnp.asarray((rate - np.diag(np.diag(rate))).T, jnp.float32)[x]
 
+    def add_forward(self, mean_BLS: jax.Array, x_BL: jax.Array, scale: jax.Array) -> jax.Array:
+        return mean_BLS + scale * jnp.maximum(self.rate_matrix(), 0.0)[x_BL]
+
+    def log_score(self, log_posterior_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        """The log-posterior as it is (module docstring)."""
+        del x_BL, t
+        return log_posterior_BLS
+
+    def log_score_of_mean(self, log_mean_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        """Raises ValueError: no network of this kind exists for ordered states."""
+        raise ValueError("output='mean': is Duo's; the gaussian process reads 'posterior'")
+
+    def log_score_of_sedd(self, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:
+        """Raises ValueError: no posterior follows from a score here."""
+        raise ValueError("output='score': is SEDD's; the gaussian process reads 'posterior'")
+
+    def log_concrete_score(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        """log s, s(v) = sum_y p(y) q_t(v | y) / (q_t(x | y) + EPS_RATIO) (Campbell et al. 2022, prop. 3); 0 at v = x."""
+        transition = self.transition(self.noise.sigma_bar(t))
+        weight_BLS = jnp.exp(log_score_BLS) / (transition.T[x_BL] + EPS_RATIO)
+        score_BLS = jnp.matmul(weight_BLS, transition, precision="highest")
+        log_score_BLS = jnp.log(jnp.maximum(score_BLS, jnp.finfo(score_BLS.dtype).tiny))
+        return jnp.where(jax.nn.one_hot(x_BL, self.vocab_size) > 0, 0.0, log_score_BLS)
+
+    def masked(self, x: jax.Array, log_score_BLS: jax.Array) -> jax.Array:
+        """The log-score as it is: every position is read."""
+        del x
+        return log_score_BLS
+
+    def log_clean(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        del x_BL, t
+        return log_score_BLS
+
+    def settle(self, x_BL: jax.Array, log_clean_BLS: jax.Array) -> Transition:
+        return self.jump(x_BL, jax.nn.log_softmax(log_clean_BLS))
+
+    def jump(self, x_BL: jax.Array, log_mass_BLS: jax.Array) -> Transition:
+        # A large negative number instead of -inf, so that the gradient with respect to the temperature is 0, not NaN.
+        log_mass_BLS = jnp.where(jax.nn.one_hot(x_BL, self.vocab_size) > 0, -1e30, log_mass_BLS)
+        log_total_BL = jax.nn.logsumexp(log_mass_BLS, -1)
+        jump_BL = jnp.minimum(jnp.exp(log_total_BL), MAX_JUMP)
+        return Transition(x_BL, jnp.log1p(-jump_BL), normalized(log_mass_BLS, log_total_BL))
+
+    def euler_log_mass(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array) -> jax.Array:
+        """From the concrete log-score (B, L, S)."""
+        base_rate_BLS = jnp.maximum(self.reverse_base_rate(x_BL), jnp.finfo(jnp.float32).tiny)
+        return log_score_BLS + (jnp.log((t - u) * self.noise.sigma(t)) + jnp.log(base_rate_BLS))
+
+    def tweedie_log_mass(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array) -> jax.Array:
+        """Raises ValueError: the analytic step has no such form for ordered states."""
+        raise ValueError("kernel='tweedie': is not defined for the gaussian process; choose 'ancestral'")
+
+    def ancestral_log_mass(
+        self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array, factor: jax.Array | float
+    ) -> jax.Array:
+        """The bridge averaged over the posterior; the coefficient has scaled the posterior, and so the mass of every jump."""
+        del factor
+        sigma_bar_t, sigma_bar_u = self.noise.sigma_bar(t), self.noise.sigma_bar(u)
+        weight_BLS = jnp.exp(log_score_BLS) / (self.transition(sigma_bar_t).T[x_BL] + EPS_RATIO)
+        back_BLS = jnp.matmul(weight_BLS, self.transition(sigma_bar_u), precision="highest")
+        log_back_BLS = jnp.log(jnp.maximum(back_BLS, jnp.finfo(jnp.float32).tiny))
+        return log_back_BLS + self.log_transition(sigma_bar_t - sigma_bar_u).T[x_BL]
+
+    def coupled(self, transition: Transition, log_potential_DSS: jax.Array) -> Transition:
+        """Raises ValueError: pair potentials have no form for ordered states."""
+        raise ValueError("potentials: need the absorbing or the uniform process, not 'gaussian'")
+
     @property
     def _matrix(self) -> tuple[int, float, float]:
         return self.vocab_size, self.rate_sigma, self.q_sigma
 
     @property
     def _prior(self) -> np.ndarray:
-        return stationary_law(self.vocab_size, self.q_sigma)
+        return stationary_distribution(self.vocab_size, self.q_sigma)
 
     @property
     def _longest(self) -> float:
@@ -125,10 +230,10 @@ class DiscretizedGaussian:
             return float(self.noise.sigma_bar(jnp.ones(())))
 
 
-def stationary_law(vocab_size: int, q_sigma: float) -> np.ndarray:
+def stationary_distribution(vocab_size: int, q_sigma: float) -> np.ndarray:
     """tauLDR's initial distribution (S,), float64: a Gaussian around S/2, where states count from one.
 
-    Theirs is around S // 2, off the law that their own matrix keeps where S is odd.
+    Theirs is around S // 2, which is not the distribution that their own matrix keeps where S is odd.
     """
     log_law = -((np.arange(1, vocab_size + 1) - vocab_size / 2) ** 2) / (2 * q_sigma**2)
     law = np.exp(log_law - log_law.max())
@@ -146,7 +251,7 @@ def base_rate(vocab_size: int, rate_sigma: float, q_sigma: float) -> np.ndarray:
     rising = (start < vocab_size // 2) & (end > start) & (end < vocab_size - start)
     falling = (start > vocab_size // 2) & (end < start) & (end > vocab_size - 1 - start)
     rate = np.where(rising | falling, reach, 0.0)
-    law = stationary_law(vocab_size, q_sigma)
+    law = stationary_distribution(vocab_size, q_sigma)
     outward = rate.T * law[None] / law[:, None]
     rate = np.where(outward > 0, outward, rate)
     np.fill_diagonal(rate, 0.0)

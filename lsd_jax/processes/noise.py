@@ -16,6 +16,10 @@ class LogLinear:
 
     eps: float = 1e-3
 
+    def clock(self, t: jax.Array) -> jax.Array:
+        """The time that a network with a time input is told."""
+        return t
+
     def sigma(self, t: jax.Array) -> jax.Array:
         return (1 - self.eps) / (1 - (1 - self.eps) * t)
 
@@ -34,6 +38,10 @@ class Geometric:
     sigma_min: float = 1e-3
     sigma_max: float = 20.0
 
+    def clock(self, t: jax.Array) -> jax.Array:
+        """The time that a network with a time input is told."""
+        return t
+
     def sigma(self, t: jax.Array) -> jax.Array:
         return self.sigma_bar(t) * jnp.log(self.sigma_max / self.sigma_min)
 
@@ -50,6 +58,10 @@ class Cosine:
     """exp(-sigma_bar) = eps + (1 - eps) (1 - cos(pi/2 (1 - t))) (MDLM, Sahoo et al. 2024, appendix E)."""
 
     eps: float = 1e-3
+
+    def clock(self, t: jax.Array) -> jax.Array:
+        """The time that a network with a time input is told."""
+        return t
 
     def _mask_probability(self, t: jax.Array) -> jax.Array:
         return (1 - self.eps) * jnp.sin(0.5 * jnp.pi * t)
@@ -97,30 +109,12 @@ class Exponential:
         return jnp.maximum(clock - self.min_time, 0.0) / (1 - self.min_time)
 
 
-@dataclasses.dataclass(frozen=True)
-class Constant:
-    """sigma(t) = rate: tauLDR's piano process, where rate = rate_const S (Campbell et al. 2022)."""
-
-    rate: float = 3.87
-
-    def sigma(self, t: jax.Array) -> jax.Array:
-        return jnp.full_like(t, self.rate)
-
-    def sigma_bar(self, t: jax.Array) -> jax.Array:
-        return self.rate * t
-
-    def inverse(self, sigma_bar: jax.Array) -> jax.Array:
-        """The time at which the integral equals `sigma_bar`."""
-        return sigma_bar / self.rate
-
-
-Noise = LogLinear | Geometric | Cosine | Exponential | Constant
+Noise = LogLinear | Geometric | Cosine | Exponential
 NOISES = {
     "loglinear": LogLinear,
     "geometric": Geometric,
     "cosine": Cosine,
     "exponential": Exponential,
-    "constant": Constant,
 }
 
 
@@ -131,8 +125,8 @@ def make_noise(name: str, **settings: float) -> Noise:
         ValueError: unknown name or setting.
     """
     if name not in NOISES:
-        raise ValueError(f"config.process.noise.name={name!r}: choose one of {sorted(NOISES)}")
+        raise ValueError(f"noise.name={name!r}: choose one of {sorted(NOISES)}")
     fields = {field.name for field in dataclasses.fields(NOISES[name])}
     if unknown := set(settings) - fields:
-        raise ValueError(f"noise {name!r} has no setting {sorted(unknown)}; it has {sorted(fields)}")
+        raise ValueError(f"noise.name={name!r}: has no setting {sorted(unknown)}; it has {sorted(fields)}")
     return NOISES[name](**settings)

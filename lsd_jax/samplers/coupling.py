@@ -9,10 +9,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process
+from lsd_jax.processes.draws import fine_uniform
+from lsd_jax.processes.process import Process
 from lsd_jax.samplers import orders
-from lsd_jax.samplers.transition import fine_uniform
 
 COUPLINGS = ("iid", "shared", "low_discrepancy")
 
@@ -43,29 +42,29 @@ class Coupling:
         object.__setattr__(self, "pattern", tuple(self.pattern))  # lists, from a JSON file
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.name not in COUPLINGS:
-            raise ValueError(f"config.student.coupling.name={self.name!r}: choose one of {COUPLINGS}")
+            raise ValueError(f"coupling.name={self.name!r}: choose one of {COUPLINGS}")
         if self.generator not in orders.GENERATORS:
-            raise ValueError(f"config.student.coupling.generator={self.generator!r}: choose one of {orders.GENERATORS}")
+            raise ValueError(f"coupling.generator={self.generator!r}: choose one of {orders.GENERATORS}")
         if self.generator == "pattern" and sorted(self.pattern) != list(range(max(1, len(self.pattern)))):
-            raise ValueError(f"config.student.coupling.pattern={self.pattern} is not a permutation of 0, 1, ...")
+            raise ValueError(f"coupling.pattern={self.pattern}: is not a permutation of 0, 1, ...")
         if self.generator in orders.PLANE and not (len(self.shape) == 2 and min(self.shape) > 0):
-            raise ValueError(
-                f"config.student.coupling.shape={self.shape}: generator {self.generator!r} needs (rows, columns)"
-            )
+            raise ValueError(f"coupling.shape={self.shape}: generator {self.generator!r} needs (rows, columns)")
 
     def check_length(self, length: int) -> None:
         """Raises ValueError where the generator's shape does not hold `length` positions."""
         if self.generator in orders.PLANE and self.shape[0] * self.shape[1] != length:
-            raise ValueError(f"config.student.coupling.shape={self.shape} does not hold {length} positions")
+            raise ValueError(f"coupling.shape={self.shape}: does not hold {length} positions")
 
     def keeps_thresholds(self, process: Process) -> bool:
         """Whether a position's jump threshold lasts for its whole path."""
-        if self.name == "shared" and not isinstance(process, Absorbing):
-            raise ValueError("coupling 'shared' needs the absorbing process: elsewhere a position jumps many times")
-        return self.name != "iid" and isinstance(process, Absorbing)
+        if self.name == "shared" and not process.jumps_once:
+            raise ValueError(
+                "coupling.name='shared': needs the absorbing process; elsewhere a position jumps many times"
+            )
+        return self.name != "iid" and process.jumps_once
 
     def thresholds(self, key_B: jax.Array, length: int) -> jax.Array:
-        """Uniform thresholds (B, L), one row a sequence key."""
+        """Uniform thresholds (B, L), one row per sequence key."""
         if self.name != "low_discrepancy":
             return jax.vmap(lambda key: fine_uniform(key, (length,)))(key_B)
         self.check_length(length)
@@ -73,9 +72,7 @@ class Coupling:
         return jax.vmap(lambda key: orders.order_thresholds(key, *settings))(key_B)
 
 
-def sequence_keys(key: jax.Array, batch: int) -> jax.Array:
-    """One key a sequence, (B,): a sequence's draws do not depend on the batch it is in."""
-    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(batch))
+IID = Coupling("iid")
 
 
 @jax.tree_util.register_dataclass
@@ -113,7 +110,7 @@ class PathNoise:
 
 
 def path_noise(key_B: jax.Array, process: Process, coupling: Coupling, length: int) -> PathNoise:
-    """The noise of paths from one key a sequence; equal keys give equal noise whatever the step count."""
+    """The noise of paths from one key per sequence; equal keys give equal noise whatever the step count."""
     split = jax.vmap(lambda key: jax.random.split(key, 3))(key_B)
     key_step_B, key_threshold_B, key_token_B = split[:, 0], split[:, 1], split[:, 2]
     threshold_BL = coupling.thresholds(key_threshold_B, length) if coupling.keeps_thresholds(process) else None

@@ -1,4 +1,8 @@
-"""The contract of a kernel, the knobs a student learns, and what all kernels share."""
+"""The contracts of samplers, and what all of them share.
+
+A `Kernel` is one transition per step. A `StagedKernel` draws several times in a step, or remembers earlier steps. An
+`EventSampler` has no time grid. Each declares its processes, its paper and its network evaluations (NFE).
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,76 +11,46 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from lsd_jax.models.score_fn import LogScoreFn
-from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.gaussian import DiscretizedGaussian
-from lsd_jax.processes.score import Process, uniform_step_probs
-from lsd_jax.samplers.transition import Transition
-
-# A jump never quite reaches probability one before the last step, so that log-probabilities and gradients stay finite.
-_MAX_JUMP = 1 - 1e-6
-
-COEFFICIENTS = ("score", "log_score")
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.process import Process
+from lsd_jax.processes.transition import Transition
+from lsd_jax.samplers.schedule import Schedule, Step, StepParameters, nucleus
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Knobs:
-    """What a student learns: one value a step inside a schedule, a scalar inside a kernel. Zeros change nothing.
+class Condition(NamedTuple):
+    """Infilling: positions that are given and never change; a prefix is the simplest case.
 
     Attributes:
-        log_coefficient: logarithm of LSD's Phi.
-        log_temperature: logarithm of the temperature of the token drawn; it never changes how many tokens jump.
-        coefficient: "score" multiplies the score by Phi (Fu et al. 2025, eq. 5); "log_score" multiplies its logarithm
-            (the authors' released code).
-        log_neighbour: potentials (D, S, S) between tokens revealed in one step (samplers/transition.py), (M, D, S, S) in a
-            schedule; None draws them independently. Under uniform noise D is 1 and every position is redrawn.
-        top_p: tokens are drawn from the smallest set that holds this share of the probability (Holtzman et al. 2020).
+        tokens_BL: the given tokens; elsewhere unread.
+        fixed_BL: where they are given.
     """
 
-    log_coefficient: jax.Array
-    log_temperature: jax.Array
-    coefficient: str = dataclasses.field(default="score", metadata={"static": True})
-    log_neighbour: jax.Array | None = None
-    top_p: float = dataclasses.field(default=1.0, metadata={"static": True})
+    tokens_BL: jax.Array
+    fixed_BL: jax.Array
 
-    def scale(self, log_score_BLS: jax.Array) -> jax.Array:
-        """The log-score with the coefficient applied."""
-        if self.coefficient == "log_score":
-            return jnp.exp(self.log_coefficient) * log_score_BLS
-        return self.log_coefficient + log_score_BLS
-
-    def temper(self, log_destination_BLS: jax.Array) -> jax.Array:
-        """Destination log-probabilities at the temperature, outside the nucleus impossible."""
-        tempered_BLS = log_destination_BLS * jnp.exp(-self.log_temperature)  # a product: XLA fuses it, a quotient not
-        return tempered_BLS if self.top_p >= 1 else nucleus(tempered_BLS, self.top_p)
+    def apply(self, x_BL: jax.Array) -> jax.Array:
+        """x with the given tokens in their places."""
+        return jnp.where(self.fixed_BL, self.tokens_BL, x_BL)
 
 
-def neutral_knobs(steps: int) -> Knobs:
-    """Knobs (steps,) that change nothing."""
-    return Knobs(jnp.zeros(steps), jnp.zeros(steps))
+class Sample(NamedTuple):
+    """What a sampler returns.
 
-
-def nucleus(log_mass_BLS: jax.Array, top_p: float) -> jax.Array:
-    """log_mass with -inf outside the smallest set of tokens that holds at least the share `top_p` of the probability.
-
-    The set is found by bisection on the smallest probability kept: no sort over the vocabulary.
+    Attributes:
+        tokens: final tokens (B, L).
+        nfe: network evaluations per sequence by the step count; an upper bound where a kernel skips some.
+        states: (M + 1, B, L) if they were asked for.
+        calls_B: network evaluations really made for every sequence (B,).
     """
-    probs_BLS = jax.nn.softmax(log_mass_BLS)
-    low, high = jnp.zeros_like(probs_BLS[..., :1]), probs_BLS.max(-1, keepdims=True)
 
-    def halve(_, bounds):
-        low, high = bounds
-        middle = (low + high) / 2
-        enough = jnp.where(probs_BLS >= middle, probs_BLS, 0.0).sum(-1, keepdims=True) >= top_p
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
-
-    low, _ = jax.lax.fori_loop(0, 24, halve, (low, high))
-    return jnp.where(probs_BLS >= low, log_mass_BLS, -jnp.inf)
+    tokens: jax.Array
+    nfe: int
+    states: jax.Array | None
+    calls_B: jax.Array
 
 
 class Draw(Protocol):
-    """How a step of several stages reads its randomness; fixed positions stay what they are."""
+    """How a step of several stages reads its randomness; given tokens stay what they are."""
 
     def __call__(self, transition: Transition, stage: int = 0) -> jax.Array:
         """The next tokens (B, L) of a transition, drawn with the stage's own uniforms."""
@@ -85,118 +59,129 @@ class Draw(Protocol):
         """Uniforms (2, B, L) in (0, 1) for what is no transition; a stage is read once."""
 
 
-Step = Callable[[Process, LogScoreFn, jax.Array, jax.Array, jax.Array, Knobs], Transition]
-Advance = Callable[[Draw, Any, Process, LogScoreFn, jax.Array, jax.Array, jax.Array, Knobs], tuple[jax.Array, Any]]
-
-
 class Kernel(NamedTuple):
-    """A sampler's step.
+    """A sampler that is one transition per step.
 
     Attributes:
-        name: as in configs.
-        step: (process, log_score_fn, x_BL, t, u, knobs) -> Transition from time t to u < t. Where `advance` is given it
-            is the one-stage law that stands for the kernel in cost tables and objectives.
-        nfe: network evaluations a step.
+        name: as in the registry.
+        transition: (model, x_BL, step) -> Transition from time step.t to step.u.
         processes: names of the processes it is defined for.
         paper: its source.
-        advance: (draw, memory, process, log_score_fn, x_BL, t, u, knobs) -> (x_BL, memory): a step of several stages, or
-            one that depends on earlier steps. None draws from `step`.
-        memory: (process, x_BL) -> what `advance` carries from step to step, arrays whose first axis is the sequence.
-        finish: the last step, like `advance`; None reveals everything (`denoise`).
-        calls: (memory) -> network evaluations really made (B,), where they are fewer than `nfe` a step.
-        nll: (process, kernel, log_score_fn, schedule, x0_BL) -> the exact -log p(x0) (B,), nats, of a kernel with `advance`
-            that has one.
     """
 
     name: str
-    step: Step
-    nfe: int
+    transition: Callable[[Diffusion, jax.Array, Step], Transition]
     processes: tuple[str, ...]
     paper: str
-    advance: Advance | None = None
-    memory: Callable[[Process, jax.Array], Any] | None = None
-    finish: Advance | None = None
-    calls: Callable[[Any], jax.Array] | None = None
-    nll: Callable[..., jax.Array] | None = None
 
-    @property
-    def has_likelihood(self) -> bool:
-        """Whether `step` is all there is to it, so that the M-step bound is this sampler's own."""
-        return self.advance is None and self.finish is None
+    nfe = 1
+    nll = None
 
     @property
     def stand_in(self) -> "Kernel":
-        """Its one-stage `step` alone: what teachers, cost tables and objectives run."""
-        return self._replace(nfe=1, advance=None, memory=None, finish=None, calls=None, nll=None)
+        """Itself: what teachers, cost tables and objectives run."""
+        return self
 
 
-class EventSampler(NamedTuple):
-    """A sampler without a grid, which moves from event to event.
+def no_state(process: Process, x_BL: jax.Array) -> tuple:
+    """Nothing is carried from step to step."""
+    del process, x_BL
+    return ()
+
+
+def reveal_all(draw: Draw, state: Any, model: Diffusion, x_BL: jax.Array, step: Step) -> tuple[jax.Array, Any]:
+    """The last step of most kernels: the denoising draw."""
+    return draw(denoise(model, x_BL, step)), state
+
+
+class StagedKernel(NamedTuple):
+    """A sampler whose step draws several times, or depends on earlier steps.
 
     Attributes:
-        name: as in configs.
-        draw: (key_B, process, log_score_fn, length, budget, knobs, condition) -> Sample. `budget` is the number of network
-            evaluations that are aimed at, where the sampler has a choice; `knobs` are scalars; `condition` may be None.
+        name: as in the registry.
+        nfe: network evaluations per step.
         processes: names of the processes it is defined for.
         paper: its source.
-        exact: whether it draws from the network's own law, whatever the budget.
+        stand_in: the one-stage kernel that stands for it in teachers, cost tables and objectives.
+        step: (draw, state, model, x_BL, step) -> (x_BL, state).
+        init: (process, x_BL) -> the state carried from step to step, arrays whose first axis is the sequence.
+        finish: the last step, like `step`.
+        calls: (state) -> network evaluations really made (B,); None where they are `nfe` per step.
+        nll: (model, kernel, schedule, x0_BL) -> the exact -log p(x0) (B,), nats; None where it has none.
     """
 
     name: str
-    draw: Callable[..., Any]
+    nfe: int
+    processes: tuple[str, ...]
+    paper: str
+    stand_in: Kernel
+    step: Callable[[Draw, Any, Diffusion, jax.Array, Step], tuple[jax.Array, Any]]
+    init: Callable[[Process, jax.Array], Any] = no_state
+    finish: Callable[[Draw, Any, Diffusion, jax.Array, Step], tuple[jax.Array, Any]] = reveal_all
+    calls: Callable[[Any], jax.Array] | None = None
+    nll: Callable[[Diffusion, "StagedKernel", Schedule, jax.Array], jax.Array] | None = None
+
+
+class EventSampler(NamedTuple):
+    """A sampler without a time grid, which moves from event to event.
+
+    Attributes:
+        name: as in the registry.
+        draw: (key_B, model, length, budget, params, condition) -> Sample. `budget` is the number of network evaluations that
+            are aimed at, where the sampler has a choice; `params` are scalars; `condition` may be None.
+        processes: names of the processes it is defined for.
+        paper: its source.
+        exact: whether it draws from the network's own distribution, whatever the budget.
+    """
+
+    name: str
+    draw: Callable[[jax.Array, Diffusion, int, int, StepParameters, Condition | None], Sample]
     processes: tuple[str, ...]
     paper: str
     exact: bool
 
+    nfe = 1
+    nll = None
 
-def jump_form(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, knobs: Knobs) -> Transition:
+
+AnyKernel = Kernel | StagedKernel | EventSampler
+
+
+def jump(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, params: StepParameters) -> Transition:
     """A transition from the log-probability of jumping to each data token, which may sum to more than one."""
-    if isinstance(process, Absorbing):
-        movable_BL = x_BL == process.mask
-    else:
-        movable_BL = jnp.ones_like(x_BL, bool)
-        # Next to impossible rather than impossible: a temperature's gradient is zero there, not 0 times infinity.
-        log_mass_BLS = jnp.where(jax.nn.one_hot(x_BL, process.vocab_size) > 0, -1e30, log_mass_BLS)
-    log_total_BL = jax.nn.logsumexp(log_mass_BLS, -1)
-    jump_BL = jnp.minimum(jnp.exp(log_total_BL), _MAX_JUMP)
-    log_stay_BL = jnp.where(movable_BL, jnp.log1p(-jump_BL), 0.0)
-    redraws = not isinstance(process, Absorbing)
-    log_destination_BLS = normalized(log_mass_BLS, log_total_BL)
-    return Transition(x_BL, log_stay_BL, knobs.temper(log_destination_BLS), knobs.log_neighbour, redraws)
+    return tempered(process, process.jump(x_BL, log_mass_BLS), params)
 
 
-def normalized(log_mass_BLS: jax.Array, log_total_BL: jax.Array) -> jax.Array:
-    """log_mass less the logarithm of its sum; what is nowhere possible stays so.
+def tempered(process: Process, transition: Transition, params: StepParameters) -> Transition:
+    """The transition with the temperature, the nucleus and the pair potentials applied."""
+    log_destination_BLS = params.temper(transition.log_destination_BLS)
+    return params.couple(process, dataclasses.replace(transition, log_destination_BLS=log_destination_BLS))
 
-    A draw does not need it, but XLA's memory does: the sum then has one reader, and the array before it is freed
-    (benchmarks/sampler_memory.py: one array of the vocabulary's size less).
+
+def denoise(model: Diffusion, x_BL: jax.Array, step: Step) -> Transition:
+    """The last step, from time step.t to clean data: reveals every mask, or draws x_0 from its posterior.
+
+    tauLDR takes the posterior's mode instead: that is the limit of temperature zero, and another distribution.
     """
-    return log_mass_BLS - jnp.maximum(log_total_BL, -1e30)[..., None]
+    process, params = model.process, step.params
+    log_score_BLS = model.log_score(x_BL, step.t)
+    if params.coefficient == "log_score" or not process.score_is_posterior:
+        # Otherwise a factor on the score has nothing left to change here, and must not drift in training.
+        log_score_BLS = params.scale(log_score_BLS)
+    transition = process.settle(x_BL, params.temper(process.log_clean(log_score_BLS, x_BL, step.t)))
+    if params.top_p < 1 and not process.jumps_once:
+        # The nucleus was that of the whole posterior; without the present token it is taken once more.
+        kept_BLS = nucleus(transition.log_destination_BLS, params.top_p)
+        transition = dataclasses.replace(transition, log_destination_BLS=kept_BLS)
+    return params.couple(process, transition)
 
 
-def denoise(process: Process, log_score_fn: LogScoreFn, x_BL: jax.Array, t: jax.Array, knobs: Knobs) -> Transition:
-    """The last step, from time t to clean data: reveals every mask, or draws x_0 from its posterior.
-
-    tauLDR takes the posterior's mode instead: that is the limit of temperature zero, and another law.
-    """
-    log_score_BLS = log_score_fn(x_BL, t)
-    if isinstance(process, Absorbing):
-        # Everything is revealed: a factor on the score has nothing left to change, and must not drift in training.
-        if knobs.coefficient == "log_score":
-            log_score_BLS = knobs.scale(log_score_BLS)
-        log_stay_BL = jnp.where(x_BL == process.mask, -jnp.inf, 0.0)
-        return Transition(x_BL, log_stay_BL, knobs.temper(log_score_BLS), knobs.log_neighbour)
-    if isinstance(process, DiscretizedGaussian):  # it is the posterior: a factor has nothing to change
-        if knobs.coefficient == "log_score":
-            log_score_BLS = knobs.scale(log_score_BLS)
-        neutral = dataclasses.replace(knobs, log_temperature=jnp.zeros(()))
-        return jump_form(process, x_BL, jax.nn.log_softmax(knobs.temper(log_score_BLS)), neutral)
-    log_score_BLS = knobs.scale(log_score_BLS)
-    return jump_form(process, x_BL, *_tempered_posterior(process, log_score_BLS, x_BL, t, knobs))
+def transition_of(kernel: Kernel, model: Diffusion, x_BL: jax.Array, step: Step, last: bool) -> Transition:
+    """The step of a one-stage kernel, which denoises in the last step."""
+    return denoise(model, x_BL, step) if last else kernel.transition(model, x_BL, step)
 
 
-def _tempered_posterior(process, log_score_BLS, x_BL, t, knobs):
-    probs_BLS = uniform_step_probs(process, log_score_BLS, x_BL, process.noise.sigma_bar(t))
-    # Here the temperature acts on the whole posterior: staying is one of the tokens drawn.
-    log_mass_BLS = jax.nn.log_softmax(knobs.temper(jnp.log(probs_BLS)))
-    return log_mass_BLS, dataclasses.replace(knobs, log_temperature=jnp.zeros(()))
+def check_kernel(kernel: AnyKernel, process: Process) -> None:
+    """Raises ValueError where the kernel is not defined for the process."""
+    if process.name not in kernel.processes:
+        raise ValueError(f"kernel={kernel.name!r}: is defined for {kernel.processes}, not for {process.name!r}")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.samplers.transition import fine_uniform
+from lsd_jax.processes.draws import fine_uniform
 
 _GOLDEN = (np.sqrt(5) - 1) / 2
 _PLASTIC = 1.324717957244746

@@ -1,6 +1,6 @@
-"""Runs a sampler: one `jax.lax.scan` over the steps, then the denoising step."""
+"""Runs a sampler: one `jax.lax.scan` over the steps, then the denoising step; on all devices, in batches."""
 
-import dataclasses
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,88 +8,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.models.score_fn import LogScoreFn
-from lsd_jax.processes.score import Process
-from lsd_jax.samplers.coupling import Coupling, PathNoise, path_noise, sequence_keys
-from lsd_jax.samplers.kernel import Kernel, Knobs, denoise, neutral_knobs
-from lsd_jax.samplers.transition import Transition
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """The times and knobs of M steps: `time_grid` (M + 1,) falls from 1 to 0, its last interval is the denoising step."""
-
-    time_grid: jax.Array
-    knobs: Knobs
-
-    @property
-    def steps(self) -> int:
-        return self.time_grid.shape[0] - 1
-
-
-class Sample(NamedTuple):
-    """What a sampler returns.
-
-    Attributes:
-        tokens: final tokens (B, L).
-        nfe: network evaluations a sequence by the step count; an upper bound where a kernel skips some.
-        states: (M + 1, B, L) if they were asked for.
-        calls_B: network evaluations really made for every sequence (B,).
-    """
-
-    tokens: jax.Array
-    nfe: int
-    states: jax.Array | None
-    calls_B: jax.Array
-
-
-class Condition(NamedTuple):
-    """Infilling: positions that are given and never change; a prefix is the simplest case.
-
-    Attributes:
-        tokens_BL: the given tokens; elsewhere unread.
-        fixed_BL: where they are given.
-    """
-
-    tokens_BL: jax.Array
-    fixed_BL: jax.Array
-
-    def apply(self, x_BL: jax.Array) -> jax.Array:
-        """x with the given tokens in their places."""
-        return jnp.where(self.fixed_BL, self.tokens_BL, x_BL)
-
-
-def uniform_schedule(steps: int, temperature: float = 1.0, top_p: float = 1.0) -> Schedule:
-    """Equal steps from 1 to 0, neutral knobs but for one temperature and nucleus."""
-    knobs = neutral_knobs(steps)
-    knobs = dataclasses.replace(knobs, log_temperature=knobs.log_temperature + np.log(temperature), top_p=top_p)
-    return Schedule(jnp.asarray(np.linspace(1, 0, steps + 1), jnp.float32), knobs)
-
-
-def eps_schedule(steps: int, eps: float = 1e-5) -> Schedule:
-    """The convention of SEDD, LSD and JYS: equal steps from 1 to eps, then denoise at eps."""
-    grid = np.concatenate([np.linspace(1, eps, steps), [0.0]])
-    return Schedule(jnp.asarray(grid, jnp.float32), neutral_knobs(steps))
+from lsd_jax import parallel
+from lsd_jax.keys import PathStream, sequence_keys
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.transition import Transition
+from lsd_jax.progress import Progress
+from lsd_jax.samplers.coupling import PathNoise, path_noise
+from lsd_jax.samplers.kernel import Condition, EventSampler, Kernel, Sample, check_kernel, transition_of
+from lsd_jax.samplers.sampler import Sampler, check_coupling
 
 
 def simulate(
     key: jax.Array,
-    process: Process,
-    kernel: Kernel,
-    log_score_fn: LogScoreFn,
-    schedule: Schedule,
-    coupling: Coupling,
+    model: Diffusion,
+    sampler: Sampler,
     batch: int,
-    length: int,
     keep_states: bool = False,
     start_BL: jax.Array | None = None,
     condition: Condition | None = None,
 ) -> Sample:
-    """Draws `batch` sequences of `length` tokens.
+    """Draws `batch` sequences of `sampler.length` tokens, inside one program; `sample` is the verb for users.
 
     Args:
-        key: a single key, or one key a sequence (B,); a sequence depends on its own key only.
+        key: a single key, or one key per sequence (B,); a sequence depends on its own key only.
+        model: the diffusion model.
+        sampler: a kernel's sampler (event samplers have a `draw` of their own) with a length.
+        batch: B.
         keep_states: also return the states at every grid point.
         start_BL: states to start from instead of the prior's.
         condition: tokens that are given.
@@ -97,43 +41,45 @@ def simulate(
     Raises:
         ValueError: the kernel or the coupling is not defined for the process, or the coupling not for the kernel.
     """
+    process, kernel, schedule, length = model.process, sampler.kernel, sampler.schedule, sampler.length
     check_kernel(kernel, process)
-    check_coupling(kernel, coupling)
+    check_coupling(kernel, sampler.coupling)
     key_B = key if key.ndim else sequence_keys(key, batch)
-    noise = path_noise(key_B, process, coupling, length)
-    x_BL = start_BL
-    if x_BL is None:
-        x_BL = jax.vmap(lambda k: process.prior_sample(jax.random.fold_in(k, 2**31 - 1), (length,)))(key_B)
+    noise = path_noise(key_B, process, sampler.coupling, length)
     given = (lambda x_BL: x_BL) if condition is None else condition.apply
+    x_BL = prior_tokens(key_B, model, length) if start_BL is None else start_BL
     x_BL = given(x_BL)
 
-    def move(carry, step, own_step, own_advance):
-        index, t, u, knobs = step
-        x_BL, log_survival_BL, memory = carry
-        if own_advance is None:
-            transition = own_step(process, log_score_fn, x_BL, t, u, knobs)
+    def move(carry, index, step, last):
+        x_BL, log_survival_BL, state = carry
+        if isinstance(kernel, Kernel):
+            transition = transition_of(kernel, model, x_BL, step, last)
             x_BL = given(transition.sample(*noise.step(index, log_survival_BL)))
-            return x_BL, log_survival_BL + transition.log_stay_BL, memory
+            return x_BL, log_survival_BL + transition.log_stay_BL, state
         draw = _StageDraw(noise, index, given)
-        x_BL, memory = own_advance(draw, memory, process, log_score_fn, x_BL, t, u, knobs)
-        return x_BL, log_survival_BL, memory
+        x_BL, state = (kernel.finish if last else kernel.step)(draw, state, model, x_BL, step)
+        return x_BL, log_survival_BL, state
 
-    def body(carry, step):
-        carry = move(carry, step, kernel.step, kernel.advance)
+    def body(carry, inputs):
+        carry = move(carry, *inputs, last=False)
         return carry, carry[0] if keep_states else None
 
-    last, grid = schedule.steps - 1, schedule.time_grid
-    carry = (x_BL, jnp.zeros((batch, length)), kernel.memory(process, x_BL) if kernel.memory else ())
-    steps = jax.tree.map(lambda leaf: leaf[:last], schedule.knobs)
-    carry, states = jax.lax.scan(body, carry, (jnp.arange(last), grid[:last], grid[1:-1], steps))
-    last_knobs = jax.tree.map(lambda leaf: leaf[last], schedule.knobs)
-    last_step = lambda process, score_fn, x_BL, t, u, knobs: denoise(process, score_fn, x_BL, t, knobs)  # noqa: E731
-    tokens_BL, _, memory = move(carry, (last, grid[last], grid[last + 1], last_knobs), last_step, kernel.finish)
+    last = schedule.steps - 1
+    state = () if isinstance(kernel, Kernel) else kernel.init(process, x_BL)
+    carry = (x_BL, jnp.zeros((batch, length)), state)
+    carry, states = jax.lax.scan(body, carry, (jnp.arange(last), schedule.inner))
+    tokens_BL, _, state = move(carry, last, schedule.last, last=True)
     if keep_states:
         states = jnp.concatenate([x_BL[None], states, tokens_BL[None]])
-    nfe = kernel.nfe * last + 1
-    calls_B = kernel.calls(memory) if kernel.calls else jnp.full(batch, nfe, jnp.int32)
-    return Sample(tokens_BL, nfe, states, calls_B)
+    counted = not isinstance(kernel, Kernel) and kernel.calls
+    calls_B = kernel.calls(state) if counted else jnp.full(batch, sampler.nfe, jnp.int32)
+    return Sample(tokens_BL, sampler.nfe, states, calls_B)
+
+
+def prior_tokens(key_B: jax.Array, model: Diffusion, length: int) -> jax.Array:
+    """The tokens (B, L) at time 1, each sequence's from its own key."""
+    draw = lambda key: model.process.prior_sample(jax.random.fold_in(key, int(PathStream.PRIOR)), (length,))
+    return jax.vmap(draw)(key_B)
 
 
 class _StageDraw(NamedTuple):
@@ -150,15 +96,86 @@ class _StageDraw(NamedTuple):
         return self.noise.stage(self.index, stage)
 
 
-def check_kernel(kernel: Kernel, process: Process) -> None:
-    """Raises ValueError where the kernel is not defined for the process."""
-    if process.name not in kernel.processes:
-        raise ValueError(f"kernel {kernel.name!r} is defined for {kernel.processes}, not for {process.name!r}")
+def sample(
+    model: Diffusion,
+    sampler: Sampler,
+    key: jax.Array,
+    count: int,
+    *,
+    length: int | None = None,
+    condition: Condition | None = None,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Draws sequences with a few network evaluations each: `lsd.sample(model, sampler, jax.random.key(0), count=8)`.
+
+    Args:
+        model: the diffusion model.
+        sampler: a distilled one, a loaded one, or one by name (`lsd.sampler`).
+        key: a PRNG key; sequence i depends on the key and on i alone, whatever the batch size and the devices.
+        count: how many sequences.
+        length: tokens per sequence; a distilled sampler knows it.
+        condition: tokens (count, L) that are given, for infilling.
+        batch_size: sequences per compiled call; rounded up to a multiple of the devices.
+
+    Returns:
+        Tokens (count, L), uint8 where they fit, else int32.
+
+    Raises:
+        ValueError: the sampler does not fit the model, the length or the condition.
+    """
+    if count < 1:
+        raise ValueError(f"count={count}: must be 1 or more")
+    devices = parallel.data_mesh().size
+    batch_size = -(-min(batch_size, count) // devices) * devices
+    bound = sampler.bound_to(model, length)
+    if condition is not None and np.shape(condition.tokens_BL) != (count, bound.length):
+        raise ValueError(f"condition={np.shape(condition.tokens_BL)}: must be of shape {(count, bound.length)}")
+    return draw_and_count(model, bound, sequence_keys(key, count), batch_size, condition, "sample")[0]
 
 
-def check_coupling(kernel: Kernel, coupling: Coupling) -> None:
-    """Raises ValueError where the kernel draws in stages, which only independent noise serves."""
-    if kernel.advance is not None and coupling.name != "iid":
-        raise ValueError(
-            f"kernel {kernel.name!r} draws in stages of its own: config.student.coupling.name={coupling.name!r} must be 'iid'"
-        )
+@functools.partial(jax.jit, static_argnums=0)
+def _draw(mesh, model, sampler, batch):
+    def local(replicated, batch):
+        (model, sampler), (key_B, condition) = replicated, batch
+        if isinstance(sampler.kernel, EventSampler):
+            params = sampler.schedule.step(0).params
+            drawn = sampler.kernel.draw(key_B, model, sampler.length, sampler.schedule.steps, params, condition)
+        else:
+            drawn = simulate(key_B, model, sampler, len(key_B), condition=condition)
+        return drawn.tokens, drawn.calls_B
+
+    return parallel.map_over_data(local, mesh)((model, sampler), batch)
+
+
+def draw_and_count(
+    model: Diffusion,
+    sampler: Sampler,
+    key_B: jax.Array,
+    batch_size: int,
+    condition: Condition | None = None,
+    progress: str = "",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (n, L) and the network evaluations really made for each (n,), from one key per sequence.
+
+    Args:
+        model: the diffusion model.
+        sampler: with a length.
+        key_B: the sequences' keys (n,).
+        batch_size: a multiple of the devices.
+        condition: given tokens (n, L), or None.
+        progress: a name under which progress is shown; empty for none.
+    """
+    mesh = parallel.data_mesh()
+    rows = () if condition is None else condition
+
+    def draw(keys, *rows):
+        return _draw(mesh, model, sampler, (keys, Condition(*rows) if rows else None))
+
+    shown = Progress(progress, len(key_B)) if progress and len(key_B) > batch_size else None
+    tokens, calls = parallel.in_batches(draw, batch_size, key_B, *rows, progress=shown)
+    return tokens.astype(smallest_dtype(model.process.num_states)), calls
+
+
+def smallest_dtype(num_states: int) -> type:
+    """The dtype that tokens of so many states are kept in on the host."""
+    return np.uint8 if num_states <= 256 else np.int32

@@ -1,18 +1,15 @@
-"""Training losses of score networks and of the autoregressive scorer, in nats a sequence, (B,).
+"""Training losses of score networks, in nats per sequence, (B,).
 
-Every sequence brings its own time and key, so that a loss does not depend on how a batch is cut over devices.
+A network maps tokens (B, L) and times (B,) to (B, L, S). Every sequence brings its own time and key, so that a loss does not
+depend on how a batch is cut over devices.
 """
-
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process
-
-Network = Callable[[jax.Array, jax.Array], jax.Array]  # tokens (B, L), sigma_bar (B,) -> (B, L, S)
+from lsd_jax.models.causal import Network
+from lsd_jax.processes.process import Process
 
 
 def antithetic_times(key: jax.Array, batch: int, eps: float = 1e-3) -> jax.Array:
@@ -20,20 +17,18 @@ def antithetic_times(key: jax.Array, batch: int, eps: float = 1e-3) -> jax.Array
     return eps + (1 - eps) * ((jnp.arange(batch) / batch + jax.random.uniform(key)) % 1)
 
 
-def denoising_loss(
-    network: Network, process: Absorbing, key_B: jax.Array, t_B: jax.Array, x0_BL: jax.Array
-) -> jax.Array:
-    """The continuous-time negative ELBO of masked diffusion (MDLM, Sahoo et al. 2024, eq. 10); `network` gives logits."""
+def denoising_loss(network: Network, process: Process, key_B: jax.Array, t_B: jax.Array, x0_BL: jax.Array) -> jax.Array:
+    """The continuous-time negative ELBO of masked diffusion (MDLM, Sahoo et al. 2024, eq. 10), where positions jump once;
+    `network` gives logits."""
     x_BL = jax.vmap(process.corrupt)(key_B, x0_BL, t_B)
-    sigma_bar_B = process.noise.sigma_bar(t_B)
-    nll_BL = optax.softmax_cross_entropy_with_integer_labels(network(x_BL, sigma_bar_B), x0_BL)
-    weight_B = process.noise.sigma(t_B) / jnp.expm1(sigma_bar_B)
+    nll_BL = optax.softmax_cross_entropy_with_integer_labels(network(x_BL, t_B), x0_BL)
+    weight_B = process.noise.sigma(t_B) / jnp.expm1(process.noise.sigma_bar(t_B))
     return weight_B * jnp.where(x_BL == process.mask, nll_BL, 0.0).sum(-1)
 
 
 def posterior_loss(network: Network, process: Process, key_B: jax.Array, t_B: jax.Array, x0_BL: jax.Array) -> jax.Array:
-    """-log p(x_0 | x_t) at a random time, tauLDR's auxiliary term alone (Campbell et al. 2022, eq. 9); `network` gives logits
-    at times t_B. Its minimum is the exact denoiser; it is no bound."""
+    """-log p(x_0 | x_t) at a random time, tauLDR's auxiliary term alone (Campbell et al. 2022, eq. 9); `network` gives logits.
+    Its minimum is the exact denoiser; it is no bound."""
     x_BL = jax.vmap(process.corrupt)(key_B, x0_BL, t_B)
     return optax.softmax_cross_entropy_with_integer_labels(network(x_BL, t_B), x0_BL).sum(-1)
 
@@ -41,10 +36,10 @@ def posterior_loss(network: Network, process: Process, key_B: jax.Array, t_B: ja
 def score_entropy_loss(
     network: Network, process: Process, key_B: jax.Array, t_B: jax.Array, x0_BL: jax.Array
 ) -> jax.Array:
-    """The denoising score entropy (SEDD, Lou et al. 2024, eq. 9); `network` gives log-scores."""
+    """The denoising score entropy (SEDD, Lou et al. 2024, eq. 9), but for ordered states; `network` gives
+    log-scores."""
     x_BL = jax.vmap(process.corrupt)(key_B, x0_BL, t_B)
-    sigma_bar_B = process.noise.sigma_bar(t_B)
-    entropy_BL = score_entropy(process, network(x_BL, sigma_bar_B), sigma_bar_B, x_BL, x0_BL)
+    entropy_BL = score_entropy(process, network(x_BL, t_B), process.noise.sigma_bar(t_B), x_BL, x0_BL)
     return process.noise.sigma(t_B) * entropy_BL.sum(-1)
 
 
@@ -54,7 +49,7 @@ def score_entropy(
     """sum_v Q(v, x) [s_v - r_v log s_v + r_v (log r_v - 1)] with r the conditional score q(v | x0) / q(x | x0), (B, L)."""
     S = process.vocab_size
     sigma_bar = sigma_bar_B[:, None]
-    if isinstance(process, Absorbing):
+    if process.jumps_once:
         ratio = 1 / jnp.expm1(sigma_bar)
         cross = ratio * jnp.take_along_axis(log_score_BLS, x0_BL[..., None], -1)[..., 0]
         entropy = jnp.exp(log_score_BLS).sum(-1) - cross + ratio * (jnp.log(ratio) - 1)
@@ -66,10 +61,3 @@ def score_entropy(
     ratio_BLS = q_v / q_x[..., None]
     terms = jnp.exp(log_score_BLS) - ratio_BLS * log_score_BLS + ratio_BLS * (jnp.log(ratio_BLS) - 1)
     return (process.reverse_base_rate(x_BL) * terms).sum(-1)
-
-
-def autoregressive_loss(network: Network, start_token: int, x0_BL: jax.Array) -> jax.Array:
-    """Next-token negative log-likelihood of a causal network, the first token predicted from `start_token`."""
-    inputs_BL = jnp.pad(x0_BL[:, :-1], ((0, 0), (1, 0)), constant_values=start_token)
-    logits_BLS = network(inputs_BL, jnp.zeros(x0_BL.shape[0]))
-    return optax.softmax_cross_entropy_with_integer_labels(logits_BLS, x0_BL).sum(-1)

@@ -3,26 +3,54 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import optax
 from absl import logging
 
 from lsd_jax import checkpoints, parallel
-from lsd_jax.data import loader
-from lsd_jax.models import weights
-from lsd_jax.models.score_fn import sedd_log_score, told_time
-from lsd_jax.processes.gaussian import DiscretizedGaussian
-from lsd_jax.processes.score import Process
+from lsd_jax.models import backbones
+from lsd_jax.models.causal import autoregressive_loss
+from lsd_jax.models.model import network_time
+from lsd_jax.processes.process import Process
 from lsd_jax.progress import MetricWriter, Progress
 from lsd_jax.training import losses
 
-_FINAL_DRAWS = 8  # of noise a validation sequence, once training is over: the number goes on the card
+_FINAL_DRAWS = 8  # of noise per validation sequence, once training is over: the number goes on the card
 LOSSES = ("denoising", "score_entropy", "autoregressive")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained.
+
+    Attributes:
+        loss: an entry of LOSSES; "autoregressive" trains a scorer.
+        steps: of the optimizer.
+        batch_size: sequences per step, over all devices.
+        microbatch: sequences per pass on each device; small ones suit a CPU's caches.
+        learning_rate, warmup_steps, decay_share, weight_decay: of `make_optimizer`.
+        ema_decay: of the average of parameters that is kept.
+        checkpoint_every, validate_every: in steps.
+        validation_sequences: how many are read.
+    """
+
+    loss: str = "denoising"
+    steps: int = 9000
+    batch_size: int = 64
+    microbatch: int = 4
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    decay_share: float = 0.25
+    weight_decay: float = 0.1
+    ema_decay: float = 0.999
+    checkpoint_every: int = 250
+    validate_every: int = 500
+    validation_sequences: int = 512
 
 
 @jax.tree_util.register_dataclass
@@ -40,8 +68,10 @@ class TrainState:
 class SequenceLoss:
     """The loss `name` of every sequence in nats, (B,), from (params, (tokens, times, keys)).
 
+    "denoising" is the negative ELBO where positions jump once, and the posterior's cross-entropy elsewhere.
+
     Raises:
-        ValueError: unknown name.
+        ValueError: unknown name, or a loss that the process does not have.
     """
 
     name: str
@@ -50,26 +80,29 @@ class SequenceLoss:
 
     def __post_init__(self):
         if self.name not in LOSSES:
-            raise ValueError(f"config.training.loss={self.name!r}: choose one of {LOSSES}")
+            raise ValueError(f"loss={self.name!r}: choose one of {LOSSES}")
+        if self.process.ordered and self.name != "denoising":
+            raise ValueError(f"loss={self.name!r}: the {self.process.name} process trains by 'denoising'")
 
-    def __call__(self, params, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def __call__(self, params: Any, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         x0_BL, t_B, key_B = batch
-        logits_fn = functools.partial(self.model.apply, params)
-        if isinstance(self.process, DiscretizedGaussian):
-            network = lambda x_BL, t_B: logits_fn(x_BL, told_time(self.model, self.process, t_B))  # noqa: E731
-            return losses.posterior_loss(network, self.process, key_B, t_B, x0_BL)
-        if self.name == "denoising":
-            return losses.denoising_loss(logits_fn, self.process, key_B, t_B, x0_BL)
+        if self.name == "autoregressive":
+            return autoregressive_loss(functools.partial(self.model.apply, params), self.process.vocab_size, x0_BL)
+        time_input = getattr(self.model, "reads", "sigma_bar")
+
+        def network(x_BL: jax.Array, t_B: jax.Array) -> jax.Array:
+            return self.model.apply(params, x_BL, network_time(self.process, time_input, t_B))
+
+        def log_score_fn(x_BL: jax.Array, t_B: jax.Array) -> jax.Array:
+            return self.process.log_score_of_sedd(network(x_BL, t_B), x_BL, self.process.noise.sigma_bar(t_B))
+
         if self.name == "score_entropy":
-
-            def log_score_fn(x_BL, sigma_bar_B):
-                return sedd_log_score(self.process, logits_fn(x_BL, sigma_bar_B), x_BL, sigma_bar_B)
-
             return losses.score_entropy_loss(log_score_fn, self.process, key_B, t_B, x0_BL)
-        return losses.autoregressive_loss(logits_fn, self.model.config.vocab_size, x0_BL)
+        loss = losses.denoising_loss if self.process.jumps_once else losses.posterior_loss
+        return loss(network, self.process, key_B, t_B, x0_BL)
 
 
-def make_optimizer(training: ml_collections.ConfigDict) -> optax.GradientTransformation:
+def make_optimizer(training: TrainingSettings) -> optax.GradientTransformation:
     """AdamW with clipping; the rate warms up, stays, then falls linearly to zero over the last `decay_share`."""
     decay = max(int(training.steps * training.decay_share), 1)
     warmup = min(training.warmup_steps, training.steps - decay)
@@ -88,36 +121,50 @@ def make_optimizer(training: ml_collections.ConfigDict) -> optax.GradientTransfo
 
 
 def train(
-    data: ml_collections.ConfigDict,
-    training: ml_collections.ConfigDict,
-    model_config: weights.Sizes,
+    training: TrainingSettings,
+    sizes: backbones.Sizes,
     process: Process,
+    batches: Iterator,
+    validation: np.ndarray,
     folder: pathlib.Path,
     seed: int,
 ) -> tuple[Any, dict[str, float]]:
     """Trains to `training.steps` steps, from the newest checkpoint in `folder` if there is one.
 
+    Args:
+        training: the settings.
+        sizes: of the network.
+        process: the noising process.
+        batches: an endless grain iterator of tokens (batch_size / number of JAX processes, L), int32, this process's share;
+            its state goes into the checkpoints.
+        validation: sequences (n, L).
+        folder: of checkpoints and metrics.
+        seed: of initialization and noise.
+
     Returns:
-        The EMA parameters, and the validation loss in bits a token with its standard error.
+        The EMA parameters, and the validation loss in bits per token with its standard error.
+
+    Raises:
+        ValueError: settings that do not go together.
     """
     mesh = parallel.data_mesh()
     if training.batch_size % (mesh.size * training.microbatch):
         raise ValueError(
-            f"config.training.batch_size={training.batch_size} is not divisible by config.training.microbatch="
-            f"{training.microbatch} times {mesh.size} devices"
+            f"batch_size={training.batch_size}: must be divisible by microbatch={training.microbatch} times {mesh.size} devices"
         )
-    model, optimizer = weights.network(model_config), make_optimizer(training)
+    model, optimizer = backbones.network(sizes), make_optimizer(training)
     loss_fn = SequenceLoss(training.loss, model, process)
     key_init, key_train, key_valid = jax.random.split(jax.random.key(seed), 3)
 
-    params = weights.initial(model_config, key_init)
+    params = backbones.initial(sizes, key_init)
     state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
     state = parallel.replicate(state, mesh)
-    iterator = loader.training_iterator(data, training.batch_size // jax.process_count(), seed)
+    valid = validation[: training.validation_sequences]
+    length = valid.shape[1]
 
     def bits_per_token(params, frozen, batch):
         del frozen
-        return loss_fn(params, batch).mean() / data.sequence_length / jnp.log(2)
+        return loss_fn(params, batch).mean() / length / jnp.log(2)
 
     value_and_grad = parallel.value_and_grad_over_data(bits_per_token, mesh, training.microbatch)
 
@@ -133,24 +180,23 @@ def train(
         return TrainState(state.step + 1, params, ema, opt_state), loss
 
     manager = checkpoints.Manager(folder / "checkpoints", keep=2)
-    state, iterator = manager.restore_latest(state, iterator)
+    state, batches = manager.restore_latest(state, batches)
     start = int(state.step)
     logging.info("training %s: %d parameters, steps %d to %d", training.loss, _count(params), start, training.steps)
-    valid = loader.load_split(data, "validation")[: training.validation_sequences]
     evaluate = functools.partial(validation_bits, jax.jit(loss_fn), key_valid, valid)
     progress, writer = Progress("train", training.steps, start, every=30.0), MetricWriter(folder)
     with checkpoints.StopSignal() as stop:
         for step in range(start, training.steps):
-            state, loss = step_fn(state, parallel.shard_batch(next(iterator), mesh))
+            state, loss = step_fn(state, parallel.shard_batch(next(batches), mesh))
             done = step + 1
             if done % 50 == 0 or done == training.steps:
                 progress(done, bits=loss)
                 writer(done, loss_bits=loss)
             if done % training.checkpoint_every == 0 or done == training.steps or stop.requested:
-                manager.save(done, state, iterator)
+                manager.save(done, state, batches)
             if done % training.validate_every == 0 and done < training.steps:
                 bits, error = evaluate(state.ema)
-                logging.info("step %d: validation %.4f +- %.4f bits a token", done, bits, error)
+                logging.info("step %d: validation %.4f +- %.4f bits per token", done, bits, error)
                 writer(done, validation_bits=bits)
             if stop.requested:
                 manager.close()
@@ -164,16 +210,16 @@ def train(
 
 
 def with_noise(key: jax.Array, x0_BL: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The batch (tokens, antithetic times, one key a sequence) that the losses take."""
+    """The batch (tokens, antithetic times, one key per sequence) that the losses take."""
     key_time, key_noise = jax.random.split(key)
     batch = x0_BL.shape[0]
     return x0_BL, losses.antithetic_times(key_time, batch), jax.random.split(key_noise, batch)
 
 
 def validation_bits(
-    loss_fn, key: jax.Array, sequences: np.ndarray, params, draws: int = 1, batch_size: int = 64
+    loss_fn: Callable, key: jax.Array, sequences: np.ndarray, params: Any, draws: int = 1, batch_size: int = 64
 ) -> tuple[float, float]:
-    """Mean loss in bits a token over `sequences`, `draws` noise draws each, and its standard error over sequences."""
+    """Mean loss in bits per token over `sequences`, `draws` noise draws each, and its standard error over sequences."""
     batch_size = min(batch_size, len(sequences))
     starts = range(0, len(sequences) - batch_size + 1, batch_size)
     values = []
@@ -186,5 +232,5 @@ def validation_bits(
     return float(bits.mean()), float(bits.std() / np.sqrt(len(bits)))
 
 
-def _count(params) -> int:
+def _count(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -20,7 +20,7 @@ def test_whole_sequences_are_resampled():
 
 def test_seed_decides_and_level_widens():
     values = np.random.default_rng(1).normal(size=50)
-    draw = lambda seed, level: bootstrap.bootstrap_interval(np.mean, values, seed, level=level)  # noqa: E731
+    draw = lambda seed, level: bootstrap.bootstrap_interval(np.mean, values, seed, level=level)
     assert draw(0, 0.95) == draw(0, 0.95) != draw(1, 0.95)
     assert draw(0, 0.99)[1] < draw(0, 0.5)[1] < draw(0, 0.5)[2] < draw(0, 0.99)[2]
 

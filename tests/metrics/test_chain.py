@@ -3,15 +3,15 @@ import itertools
 import numpy as np
 import pytest
 
-from lsd_jax.data.chain import sample_chain
 from lsd_jax.metrics import chain
+from lsd_jax.tasks.chain_laws import sample_chain
 
 INITIAL = np.array([0.2, 0.5, 0.3])
 TRANSITION = np.array([[0.1, 0.6, 0.3], [0.4, 0.4, 0.2], [0.25, 0.25, 0.5]])
 
 
 def test_countdown_errors_on_one_sequence_of_every_kind():
-    count = lambda tokens: chain.countdown_errors(np.array([tokens], np.uint8))  # noqa: E731
+    count = lambda tokens: chain.countdown_errors(np.array([tokens], np.uint8))
     assert set(count([3, 2, 1, 0, 3]).values()) == {0.0}
     assert count([1, 0, 0, 2])["wrong_per_transition"] == pytest.approx(1 / 3)  # 0 -> 0
     assert count([0, 2, 1, 0])["wrong_per_transition"] == 0  # anything but 0 may follow 0
@@ -40,7 +40,7 @@ def test_tv_vanishes_exactly_on_the_chains_own_sequences_and_not_on_a_stationary
     assert len(tokens) == 64
     assert chain.transition_tv(tokens, initial, transition) == pytest.approx(0, abs=1e-12)
     assert chain.transition_kl(tokens, transition) == pytest.approx(0, abs=1e-12)
-    # The stationary law is (1/3, 2/3); token 0 has 1/4 and 5/16 at the first two positions, 9/32 on average.
+    # The stationary distribution is (1/3, 2/3); token 0 has 1/4 and 5/16 at the first two positions, 9/32 on average.
     assert chain.transition_tv(tokens, np.array([1 / 3, 2 / 3]), transition) == pytest.approx(1 / 3 - 9 / 32)
 
 
@@ -80,7 +80,7 @@ def test_jys_count_is_the_walk_and_hides_half_of_the_errors():
     assert chain.countdown_errors(clean)["wrong_jys_count"] == 0
 
 
-def test_exact_lag_law_is_that_of_all_sequences():
+def test_exact_lag_distribution_is_that_of_all_sequences():
     length = 5
     every = np.array(list(itertools.product(range(3), repeat=length)))
     probs = np.exp(chain.exact_log_prob(every, INITIAL, TRANSITION))
@@ -88,9 +88,9 @@ def test_exact_lag_law_is_that_of_all_sequences():
         joint = np.zeros((3, 3))
         for i in range(length - lag):
             np.add.at(joint, (every[:, i], every[:, i + lag]), probs / (length - lag))
-        np.testing.assert_allclose(chain.exact_lag_law(INITIAL, TRANSITION, length, lag), joint, atol=1e-12)
+        np.testing.assert_allclose(chain.exact_lag_distribution(INITIAL, TRANSITION, length, lag), joint, atol=1e-12)
     with pytest.raises(ValueError, match="5 tokens"):
-        chain.exact_lag_law(INITIAL, TRANSITION, length, 5)
+        chain.exact_lag_distribution(INITIAL, TRANSITION, length, 5)
 
 
 def test_lag_tv_sees_a_dependence_that_the_lags_before_it_miss():

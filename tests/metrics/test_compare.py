@@ -17,7 +17,7 @@ def test_pairs_by_all_sign_flips():
 @pytest.mark.parametrize("paired", [True, False])
 def test_p_is_uniform_without_a_difference_and_small_with_one(paired):
     rng = np.random.default_rng(0)
-    draw = lambda shift: compare(rng.normal(shift, 1, 30), rng.normal(size=30), paired, permutations=199).p  # noqa: E731
+    draw = lambda shift: compare(rng.normal(shift, 1, 30), rng.normal(size=30), paired, permutations=199).p
     null = np.array([draw(0.0) for _ in range(300)])
     assert np.mean(null <= 0.1) == pytest.approx(0.1, abs=0.055)
     assert np.mean([draw(-1.2) for _ in range(20)]) < 0.02

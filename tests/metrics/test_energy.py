@@ -28,9 +28,9 @@ def test_it_is_unbiased_and_that_of_two_normals():
         assert np.mean(trials) == pytest.approx(wanted, abs=4 * np.std(trials) / np.sqrt(3000))
 
 
-def test_p_value_is_uniform_under_one_law_and_small_under_two():
+def test_p_value_is_uniform_under_one_distribution_and_small_under_two():
     rng = np.random.default_rng(1)
-    draw = lambda mean, seed: energy.energy_p_value(  # noqa: E731
+    draw = lambda mean, seed: energy.energy_p_value(
         energy.distances(rng.normal(size=(25, 2)), rng.normal(mean, 1, (20, 2))), seed, 99
     )
     null = np.array([draw(0.0, seed) for seed in range(200)])
@@ -40,7 +40,7 @@ def test_p_value_is_uniform_under_one_law_and_small_under_two():
 
 def test_interval_has_the_spread_of_fresh_samples():
     rng = np.random.default_rng(2)
-    fresh = lambda: energy.distances(rng.normal(size=(80, 2)), rng.normal(0.8, 1, (80, 2)))  # noqa: E731
+    fresh = lambda: energy.distances(rng.normal(size=(80, 2)), rng.normal(0.8, 1, (80, 2)))
     spread = np.std([energy.energy_distance(fresh()) for _ in range(300)])
     widths = [np.subtract(*energy.energy_interval(fresh(), seed)[:0:-1]) for seed in range(20)]
     assert np.mean(widths) / (2 * 1.96) == pytest.approx(spread, rel=0.2)

@@ -7,11 +7,11 @@ from lsd_jax.metrics import mauve
 
 def test_frontier_area_of_two_coins_by_integration():
     p, q = np.array([0.9, 0.1]), np.array([0.2, 0.8])
-    kl = lambda a, b: (a * np.log(a / b)).sum()  # noqa: E731
-    mixture = lambda share: share * p + (1 - share) * q  # noqa: E731
-    x = lambda share: np.exp(-5 * kl(q, mixture(share)))  # noqa: E731
-    y = lambda share: np.exp(-5 * kl(p, mixture(share)))  # noqa: E731
-    slope = lambda share: (x(share + 1e-5) - x(share - 1e-5)) / 2e-5  # noqa: E731
+    kl = lambda a, b: (a * np.log(a / b)).sum()
+    mixture = lambda share: share * p + (1 - share) * q
+    x = lambda share: np.exp(-5 * kl(q, mixture(share)))
+    y = lambda share: np.exp(-5 * kl(p, mixture(share)))
+    slope = lambda share: (x(share + 1e-5) - x(share - 1e-5)) / 2e-5
     area, _ = quad(lambda share: -y(share) * slope(share), 1e-4, 1 - 1e-4)
     # What is left and right of the curve's own ends, where it is joined to the axes.
     area += x(1) * (y(1) + 1) / 2
@@ -20,7 +20,7 @@ def test_frontier_area_of_two_coins_by_integration():
     assert found == pytest.approx(mauve.frontier_area(q[None], p[None])[0])
 
 
-def test_equal_laws_score_one_and_disjoint_ones_next_to_nothing():
+def test_equal_distributions_score_one_and_disjoint_ones_next_to_nothing():
     laws = np.array([[0.3, 0.7, 0.0], [0.0, 0.0, 1.0]])
     assert mauve.frontier_area(laws, laws).tolist() == pytest.approx([1, 1])
     assert mauve.frontier_area(laws[:1], laws[1:])[0] < 0.05
@@ -28,7 +28,7 @@ def test_equal_laws_score_one_and_disjoint_ones_next_to_nothing():
 
 def test_it_falls_with_the_distance_and_its_interval_covers_another_sample():
     rng = np.random.default_rng(0)
-    draw = lambda shift: rng.normal(shift, 1, (200, 4))  # noqa: E731
+    draw = lambda shift: rng.normal(shift, 1, (200, 4))
     reference = draw(0.0)
     value, low, high = mauve.mauve_like(draw(0.0), reference)
     assert low < value < high and value > 0.8

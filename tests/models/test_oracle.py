@@ -3,13 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsd_jax.data.countdown import transition_matrix
 from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior, markov_log_posterior
 from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.score import make_process
+from lsd_jax.processes.process import make_process
+from lsd_jax.tasks.chain_laws import countdown
 
 S, L = 4, 4
-INITIAL, TRANSITION = transition_matrix(S, 0.05)
+INITIAL, TRANSITION = countdown(S, 0.05)
 SEQUENCES = all_sequences(S, L)
 PROBS = INITIAL[SEQUENCES[:, 0]] * TRANSITION[SEQUENCES[:, :-1], SEQUENCES[:, 1:]].prod(1)
 
@@ -34,7 +34,7 @@ def test_forward_backward_is_enumeration_is_bayes(name):
 
 
 def test_long_chains_stay_finite_where_contexts_contradict_themselves():
-    initial, transition = transition_matrix(32, 0.003)
+    initial, transition = countdown(32, 0.003)
     process = make_process("absorbing", 32, make_noise("loglinear"))
     x = jax.random.randint(jax.random.key(1), (3, 256), 0, 33)
     posterior = markov_log_posterior(process, initial, transition)(x, jnp.float32(0.5))
@@ -45,9 +45,9 @@ def test_long_chains_stay_finite_where_contexts_contradict_themselves():
 
 def test_a_chain_with_zeros_is_refused():
     process = make_process("absorbing", 4, make_noise("loglinear"))
-    with pytest.raises(ValueError, match=r"config\.data\.mix"):
-        markov_log_posterior(process, *transition_matrix(4, 0.0))
+    with pytest.raises(ValueError, match="mix=0: must be positive"):
+        markov_log_posterior(process, *countdown(4, 0.0))
     with pytest.raises(ValueError, match="shapes"):
-        markov_log_posterior(process, *transition_matrix(5, 0.1))
+        markov_log_posterior(process, *countdown(5, 0.1))
     with pytest.raises(ValueError, match="entries"):
         enumerated_log_posterior(process, np.ones(3) / 3, 2)

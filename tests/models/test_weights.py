@@ -5,6 +5,10 @@ import pytest
 
 from lsd_jax.models import weights
 from lsd_jax.models.ddit import DDiT, DDiTConfig
+from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.noise import LogLinear
+from lsd_jax.tasks.corpus import read_corpus, split_chunks
+from lsd_jax.training.train import SequenceLoss, validation_bits
 
 
 @pytest.fixture
@@ -37,13 +41,8 @@ def test_truncated_foreign_and_missing_files(saved, tmp_path):
 
 def test_shipped_teacher_reaches_its_stated_bound():
     """The weights of the main job say real text is far likelier than shuffled text, at about the bound on their card."""
-    from lsd_jax.data.text import read_corpus, split_chunks
-    from lsd_jax.processes.noise import make_noise
-    from lsd_jax.processes.score import make_process
-    from lsd_jax.training.train import SequenceLoss, validation_bits
-
     config, params, card = weights.load(weights.resolve("text_teacher.safetensors"))
-    loss = jax.jit(SequenceLoss("denoising", DDiT(config), make_process("absorbing", 27, make_noise("loglinear"))))
+    loss = jax.jit(SequenceLoss("denoising", DDiT(config), Absorbing(27, LogLinear())))
     rows = split_chunks(read_corpus())["validation"][:, :128][:64]
     bits, error = validation_bits(loss, jax.random.key(0), rows, params)
     assert abs(bits - card["validation_bits"]) < 4 * error

@@ -12,8 +12,8 @@ from lsd_jax.processes.gaussian import DiscretizedGaussian, base_rate, stationar
 from lsd_jax.processes.noise import Exponential
 from lsd_jax.processes.score import log_concrete_score, log_posterior_to_log_score, reverse_rate
 
-CIFAR = np.load("tests/data/tauldr_rate_s256.npz")
-SMALL = np.load("tests/data/tauldr_unet.npz")  # 16 states
+CIFAR = np.load("tests/golden/tauldr_rate_s256.npz")
+SMALL = np.load("tests/golden/tauldr_unet.npz")  # 16 states
 PROCESS = DiscretizedGaussian(256, Exponential())
 
 

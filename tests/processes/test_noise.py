@@ -7,7 +7,7 @@ import pytest
 
 from lsd_jax.processes.noise import Constant, Cosine, Exponential, Geometric, LogLinear, make_noise
 
-GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "data" / "sedd_samplers.npz")
+GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "golden" / "sedd_samplers.npz")
 NOISES = (
     LogLinear(),
     LogLinear(1e-2),

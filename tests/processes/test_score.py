@@ -17,7 +17,7 @@ from lsd_jax.processes.score import (
 )
 from lsd_jax.processes.uniform import Uniform
 
-GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "data" / "sedd_samplers.npz")
+GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "golden" / "sedd_samplers.npz")
 S, L = 4, 3
 
 

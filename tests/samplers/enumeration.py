@@ -1,4 +1,4 @@
-"""Laws of samplers by enumeration: every state of every step, and of every stage inside a step. No sampling noise."""
+"""Distributions of samplers by enumeration: every state of every step, and of every stage inside a step. No sampling noise."""
 
 import functools
 import itertools
@@ -7,25 +7,47 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.models.model import Diffusion
 from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior
-from lsd_jax.models.score_fn import LogScoreFn, posterior_score_fn
 from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.score import Process, make_process
-from lsd_jax.samplers.kernel import Kernel, Knobs, denoise, neutral_knobs
-from lsd_jax.samplers.simulate import Schedule
-from lsd_jax.samplers.transition import Transition
+from lsd_jax.processes.process import Process, make_process
+from lsd_jax.processes.transition import Transition
+from lsd_jax.samplers.kernel import AnyKernel, Condition, Kernel, Sample, denoise
+from lsd_jax.samplers.sampler import Sampler
+from lsd_jax.samplers.schedule import Schedule, Step, neutral
+from lsd_jax.samplers.simulate import simulate
 
 
-def oracle(name: str, probs: np.ndarray, vocab_size: int, length: int, noise: str = "loglinear"):
-    """A process and the exact score of a law on all sequences."""
+def oracle(name: str, probs: np.ndarray, vocab_size: int, length: int, noise: str = "loglinear") -> Diffusion:
+    """The exact model of a distribution on all sequences; one object per distribution, so that its programs are shared."""
+    return _oracle(name, tuple(probs.tolist()), vocab_size, length, noise, jax.config.jax_enable_x64)
+
+
+@functools.cache
+def _oracle(name, probs, vocab_size, length, noise, float64) -> Diffusion:
+    probs = np.asarray(probs)
     if name == "gaussian":
         process = make_process(name, vocab_size, make_noise("exponential", time_base=0.2), rate_sigma=1.0, q_sigma=3.0)
     else:
         process = make_process(name, vocab_size, make_noise(noise))
-    return process, posterior_score_fn(process, enumerated_log_posterior(process, probs, length))
+    exact = enumerated_log_posterior(process, probs, length)
+    return Diffusion.from_function(exact, process, "log_posterior", time_conditioned=not process.jumps_once)
 
 
-def law_of(tokens, vocab_size: int) -> np.ndarray:
+@functools.partial(jax.jit, static_argnames=("count", "keep_states"))
+def draw(
+    key: jax.Array,
+    model: Diffusion,
+    sampler: Sampler,
+    count: int,
+    keep_states: bool = False,
+    condition: Condition | None = None,
+) -> Sample:
+    """`simulate` as one program."""
+    return simulate(key, model, sampler, count, keep_states=keep_states, condition=condition)
+
+
+def frequencies(tokens, vocab_size: int) -> np.ndarray:
     """The frequencies (S^L,) of sampled sequences, in the order of `all_sequences`."""
     tokens = np.asarray(tokens)
     index = tokens @ vocab_size ** np.arange(tokens.shape[1])[::-1]
@@ -37,7 +59,7 @@ def total_variation(p, q) -> float:
 
 
 def state_probs(transition: Transition, num_states: int) -> jax.Array:
-    """The law (B, L, num_states) of every position after a transition."""
+    """The distribution (B, L, num_states) of every position after a transition."""
     stay_BL, jump_BLS = transition.probabilities()
     jump_BLV = jnp.pad(jump_BLS, ((0, 0), (0, 0), (0, num_states - jump_BLS.shape[-1])))
     jump_BLV = jnp.where((stay_BL < 1)[..., None], jump_BLV, 0.0)
@@ -56,18 +78,19 @@ class _Forced:
         return self.outcomes[stage] if stage < len(self.outcomes) else transition.x_BL
 
 
-def step_matrix(process: Process, score_fn: LogScoreFn, kernel: Kernel, length: int, t, u, knobs: Knobs) -> jax.Array:
+def step_matrix(model: Diffusion, kernel: AnyKernel, length: int, step: Step) -> jax.Array:
     """P (N, N) of one step between all states; a step of n stages is a sum over every way through n - 1 states."""
+    process = model.process
     states_NL = jnp.asarray(all_sequences(process.num_states, length))
-    N, stages = len(states_NL), 1 if kernel.advance is None else kernel.nfe
+    N, stages = len(states_NL), kernel.nfe
     ways = np.asarray(list(itertools.product(range(N), repeat=stages)))
     visited = [states_NL[ways[:, stage]] for stage in range(stages)]
-    if kernel.advance is None:
-        transitions = [kernel.step(process, score_fn, visited[0], t, u, knobs)]
+    if isinstance(kernel, Kernel):
+        transitions = [kernel.transition(model, visited[0], step)]
     else:
-        draw, memory = _Forced(visited[1:]), kernel.memory(process, visited[0]) if kernel.memory else ()
-        kernel.advance(draw, memory, process, score_fn, visited[0], t, u, knobs)
-        transitions = draw.transitions
+        forced = _Forced(visited[1:])
+        kernel.step(forced, kernel.init(process, visited[0]), model, visited[0], step)
+        transitions = forced.transitions
     assert len(transitions) == stages
     weight_W = jnp.ones(len(ways))
     for transition, tokens in zip(transitions, visited[1:]):
@@ -78,16 +101,20 @@ def step_matrix(process: Process, score_fn: LogScoreFn, kernel: Kernel, length: 
     return (weight_W[:, None] * last_WN).reshape(N, -1, N).sum(1)
 
 
-def step_matrices(process: Process, score_fn: LogScoreFn, kernel: Kernel, length: int, times, knobs=None) -> np.ndarray:
-    """P (M, N, N) of the steps between M + 1 times; neutral knobs, or one a step."""
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _step_matrices(model: Diffusion, kernel: AnyKernel, length: int, steps: Step) -> jax.Array:
+    return jax.lax.map(lambda step: step_matrix(model, kernel, length, step), steps)
+
+
+def step_matrices(model: Diffusion, kernel: AnyKernel, length: int, times, params=None) -> np.ndarray:
+    """P (M, N, N) of the steps between M + 1 times; neutral parameters, or one each step."""
     times = jnp.asarray(times)
-    knobs = neutral_knobs(len(times) - 1) if knobs is None else knobs
-    matrix = jax.jit(lambda steps: jax.lax.map(lambda s: step_matrix(process, score_fn, kernel, length, *s), steps))
-    return np.asarray(matrix((times[:-1], times[1:], knobs)))
+    params = neutral(len(times) - 1) if params is None else params
+    return np.asarray(_step_matrices(model, kernel, length, Step(times[:-1], times[1:], params)))
 
 
 def law_after(start_N: np.ndarray, matrices_MNN: np.ndarray) -> np.ndarray:
-    """The law (N,) after steps, from the law before them."""
+    """The distribution (N,) after steps, from the one before them."""
     return functools.reduce(np.matmul, np.asarray(matrices_MNN, np.float64), np.asarray(start_N, np.float64))
 
 
@@ -95,22 +122,21 @@ def marginal_law(process: Process, probs: np.ndarray, length: int, t) -> np.ndar
     """p_t (N,) over all states."""
     data_DL = all_sequences(process.vocab_size, length)
     states_NL = all_sequences(process.num_states, length)
-    one_DLV = np.asarray(process.marginal(jnp.asarray(data_DL), jnp.full(data_DL.shape, t)))
-    return probs @ one_DLV[:, np.arange(length)[None], states_NL].prod(-1)
+    one_SV = np.asarray(process.marginal(jnp.arange(process.vocab_size), jnp.full(process.vocab_size, t)))
+    return probs @ one_SV[data_DL][:, np.arange(length)[None], states_NL].prod(-1)
 
 
-def exact_law(process: Process, score_fn: LogScoreFn, kernel: Kernel, schedule: Schedule, length: int) -> np.ndarray:
-    """The law (S^L,) of a sampler's output, from the prior to the denoising step."""
+def exact_law(model: Diffusion, kernel: AnyKernel, schedule: Schedule, length: int) -> np.ndarray:
+    """The distribution (S^L,) of a sampler's output, from the prior to the denoising step."""
+    process = model.process
     states = jnp.asarray(all_sequences(process.num_states, length))
-    law = jnp.exp(jax.vmap(process.prior_log_prob)(states))
-    first = jax.tree.map(lambda leaf: leaf[:-1], schedule.knobs)
-    last = jax.tree.map(lambda leaf: leaf[-1], schedule.knobs)
-    law = law_after(law, step_matrices(process, score_fn, kernel, length, schedule.time_grid[:-1], first))
-    end = Kernel("denoise", _denoise_step, 1, (process.name,), "")
-    law = law @ np.asarray(step_matrix(process, score_fn, end, length, schedule.time_grid[-2], 0.0, last), np.float64)
+    law = np.exp(np.asarray(process.prior_log_prob(states)))
+    law = law_after(law, step_matrices(model, kernel, length, schedule.time_grid[:-1], schedule.inner.params))
+    law = law @ np.asarray(_last_matrix(model, length, schedule.last), np.float64)
     data = (np.asarray(states) < process.vocab_size).all(1)
     return law[data] / law[data].sum()
 
 
-def _denoise_step(process, score_fn, x_BL, t, u, knobs):
-    return denoise(process, score_fn, x_BL, t, knobs)
+@functools.partial(jax.jit, static_argnums=1)
+def _last_matrix(model: Diffusion, length: int, step: Step) -> jax.Array:
+    return step_matrix(model, Kernel("denoise", denoise, (model.process.name,), ""), length, step)

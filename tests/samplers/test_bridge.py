@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from lsd_jax.keys import sequence_keys
+from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.score import make_process
-from lsd_jax.samplers import get_kernel
-from lsd_jax.samplers.bridge import bridge_state, bridge_transition, forward_log_prob, transition_kl
-from lsd_jax.samplers.coupling import Coupling, sequence_keys
-from lsd_jax.samplers.simulate import simulate, uniform_schedule
-from lsd_jax.samplers.transition import Transition
+from lsd_jax.processes.process import make_process
+from lsd_jax.processes.transition import Transition
+from lsd_jax.samplers.bridge import bridge_state
+from lsd_jax.samplers.coupling import IID, Coupling
+from lsd_jax.samplers.sampler import sampler
+from tests.samplers.enumeration import draw
 
 S, T, U = 4, 0.7, 0.3
 
@@ -37,7 +39,7 @@ def test_one_step_of_a_bridge_is_bayes_rule(name):
                 continue
             joint = back[x0] * forward[:, x]
             wanted = joint / joint.sum()
-            step = bridge_transition(process, jnp.array([[x]]), jnp.array([[x0]]), jnp.float32(T), jnp.float32(U))
+            step = process.bridge(jnp.array([[x]]), jnp.array([[x0]]), jnp.float32(T), jnp.float32(U))
             stay, jump = (np.asarray(part)[0, 0] for part in step.probabilities())
             found = np.append(jump, 0.0)[: process.num_states]
             found[x] += stay
@@ -48,7 +50,7 @@ def test_one_step_of_a_bridge_is_bayes_rule(name):
 def test_states_have_the_marginal_and_forward_steps_the_matrix(name):
     process = process_of(name)
     keys, x0 = sequence_keys(jax.random.key(0), 20_000), jnp.tile(jnp.array([[2]]), (20_000, 1))
-    state = np.asarray(bridge_state(keys, process, Coupling("iid"), x0, jnp.float32(T)))[:, 0]
+    state = np.asarray(bridge_state(keys, process, IID, x0, jnp.float32(T)))[:, 0]
     wanted = np.asarray(process.marginal(jnp.array(2), jnp.float32(T)))
     np.testing.assert_allclose(np.bincount(state, minlength=process.num_states) / len(state), wanted, atol=0.015)
     forward = matrix(process, T, U)
@@ -58,22 +60,24 @@ def test_states_have_the_marginal_and_forward_steps_the_matrix(name):
         jnp.broadcast_to(every[:, None], (process.num_states,) * 2),
     )
     with np.errstate(divide="ignore"):
-        log_prob = np.asarray(forward_log_prob(process, *pairs, jnp.float32(T), jnp.float32(U)))
+        log_prob = np.asarray(process.forward_log_prob(*pairs, jnp.float32(T), jnp.float32(U)))
     possible = forward > 1e-12
     np.testing.assert_allclose(np.exp(log_prob)[possible], forward[possible], atol=1e-5)
 
 
 def test_a_bridge_with_a_samplers_keys_follows_its_path():
-    process, coupling = make_process("absorbing", S, make_noise("loglinear")), Coupling("low_discrepancy")
-    score = lambda x, t: jnp.zeros((*x.shape, S)) - jnp.log(S * jnp.expm1(process.noise.sigma_bar(t)))  # noqa: E731
-    keys, schedule = sequence_keys(jax.random.key(5), 16), uniform_schedule(8)
-    sample = simulate(keys, process, get_kernel("euler"), score, schedule, coupling, 16, 12, keep_states=True)
+    process, coupling = process_of("absorbing"), Coupling("low_discrepancy")
+    flat = Diffusion.from_function(
+        lambda x, t: jnp.full((*x.shape, S), -np.log(S)), process, "log_posterior", time_conditioned=False
+    )
+    keys, euler = sequence_keys(jax.random.key(5), 16), sampler("euler", 8, coupling=coupling).bound_to(flat, 12)
+    sample = draw(keys, flat, euler, 16, keep_states=True)
     for k in range(8):
-        bridge = bridge_state(keys, process, coupling, sample.tokens, schedule.time_grid[k])
+        bridge = bridge_state(keys, process, coupling, sample.tokens, euler.schedule.time_grid[k])
         assert (np.asarray(bridge) != np.asarray(sample.states[k])).mean() < 0.01  # float32 at a threshold
 
 
-def test_transition_kl_against_a_direct_sum():
+def test_kl_against_a_direct_sum():
     rng, x = np.random.default_rng(0), jnp.array([[0, 1, 2]])
 
     def make():
@@ -81,8 +85,8 @@ def test_transition_kl_against_a_direct_sum():
         return Transition(x, log_stay, jnp.asarray(rng.normal(size=(1, 3, S))))
 
     p, q = make(), make()
-    found = np.asarray(transition_kl(p, q))
+    found = np.asarray(q.kl_from(p))
     (p_stay, p_jump), (q_stay, q_jump) = (tuple(map(np.asarray, part.probabilities())) for part in (p, q))
     wanted = p_stay * np.log(p_stay / q_stay) + (p_jump * np.log(p_jump / q_jump)).sum(-1)
     np.testing.assert_allclose(found, wanted, rtol=1e-4)
-    np.testing.assert_allclose(transition_kl(p, p), 0, atol=1e-6)
+    np.testing.assert_allclose(p.kl_from(p), 0, atol=1e-6)

@@ -1,22 +1,18 @@
 """The cache changes what is computed, never what is drawn."""
 
-import functools
-
 import jax
 import numpy as np
 
-from lsd_jax.samplers import KERNELS
-from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.samplers.simulate import Condition, simulate, uniform_schedule
+from lsd_jax.samplers.kernel import Condition
+from lsd_jax.samplers.sampler import sampler
+from tests.samplers.enumeration import draw
 
 
 def test_the_same_tokens_as_ancestral_with_fewer_calls(toy):
-    process, score_fn, _ = toy("absorbing")
+    model = toy("absorbing").model
 
-    @functools.partial(jax.jit, static_argnums=(0, 1))
     def run(name, batch):
-        settings = uniform_schedule(40), Coupling(), batch, 3
-        sample = simulate(jax.random.key(3), process, KERNELS[name], score_fn, *settings, keep_states=True)
+        sample = draw(jax.random.key(3), model, sampler(name, 40).bound_to(model, 3), batch, keep_states=True)
         return sample.states, sample.calls_B
 
     for batch in (1, 64):
@@ -28,9 +24,6 @@ def test_the_same_tokens_as_ancestral_with_fewer_calls(toy):
 
 
 def test_given_tokens_cost_no_call(toy):
-    process, score_fn, _ = toy("absorbing")
-    given = Condition(np.array([[1, 0, 2]]), np.ones((1, 3), bool))
-    sample = simulate(
-        jax.random.key(0), process, KERNELS["cached"], score_fn, uniform_schedule(8), Coupling(), 1, 3, condition=given
-    )
+    model, given = toy("absorbing").model, Condition(np.array([[1, 0, 2]]), np.ones((1, 3), bool))
+    sample = draw(jax.random.key(0), model, sampler("cached", 8).bound_to(model, 3), 1, condition=given)
     assert sample.tokens.tolist() == [[1, 0, 2]] and sample.calls_B.tolist() == [1]

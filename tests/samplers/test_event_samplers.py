@@ -17,7 +17,7 @@ from lsd_jax.samplers.simulate import Condition
 from lsd_jax.samplers.uniformization import rate_bound
 
 NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
-GOLDEN = np.load("tests/data/lsd_gillespie.npz")
+GOLDEN = np.load("tests/golden/lsd_gillespie.npz")
 PAIRS = [(name, process) for name, sampler in EVENT_SAMPLERS.items() for process in sampler.processes]
 
 

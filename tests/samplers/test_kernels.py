@@ -15,7 +15,7 @@ from lsd_jax.samplers.kernel import Knobs, denoise
 from lsd_jax.samplers.simulate import Schedule, simulate, uniform_schedule
 from tests.samplers import enumeration
 
-GOLDEN = np.load("tests/data/sedd_samplers.npz")
+GOLDEN = np.load("tests/golden/sedd_samplers.npz")
 NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
 S, L = 3, 3
 ENUMERABLE = (

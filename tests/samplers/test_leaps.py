@@ -19,7 +19,7 @@ from lsd_jax.samplers.simulate import simulate, uniform_schedule
 from lsd_jax.samplers.tau_leaping import ordinal_leap
 from lsd_jax.samplers.theta import clock, time_at
 
-GOLDEN = np.load("tests/data/lsd_samplers.npz")
+GOLDEN = np.load("tests/golden/lsd_samplers.npz")
 NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
 
 

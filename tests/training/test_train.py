@@ -1,42 +1,54 @@
 import os
 import signal
 
+import grain
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from lsd_jax.models.ddit import DDiTConfig
-from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.score import make_process
+from lsd_jax.processes.gaussian import DiscretizedGaussian
+from lsd_jax.processes.noise import Exponential, LogLinear
+from lsd_jax.processes.process import make_process
 from lsd_jax.training import train as training
+from lsd_jax.training.train import TrainingSettings
 
-DATA = ConfigDict({"name": "countdown", "vocab_size": 8, "sequence_length": 16, "mix": 0.003})
-MODEL = DDiTConfig(vocab_size=8, dim=16, depth=1, heads=2)
-SETTINGS = ConfigDict(
-    {
-        "loss": "denoising",
-        "steps": 6,
-        "batch_size": 16,
-        "microbatch": 1,
-        "learning_rate": 1e-3,
-        "warmup_steps": 2,
-        "decay_share": 0.3,
-        "weight_decay": 0.1,
-        "ema_decay": 0.99,
-        "checkpoint_every": 100,
-        "validate_every": 100,
-        "validation_sequences": 32,
-    }
-)
-PROCESS = make_process("absorbing", 8, make_noise("loglinear"))
+SETTINGS = {
+    "steps": 6,
+    "batch_size": 16,
+    "microbatch": 1,
+    "learning_rate": 1e-3,
+    "warmup_steps": 2,
+    "decay_share": 0.3,
+    "weight_decay": 0.1,
+    "ema_decay": 0.99,
+    "checkpoint_every": 100,
+    "validate_every": 100,
+    "validation_sequences": 32,
+}
+S, LENGTH = 8, 16
 
 
-def run(folder, **changes):
-    settings = SETTINGS.copy_and_resolve_references()
-    settings.update(changes)
-    model = DDiTConfig(8, 16, 1, 2, time_conditioned=changes.get("loss") == "score_entropy")
-    return training.train(DATA, settings, model, PROCESS, folder, seed=0)
+def countdown(count: int) -> np.ndarray:
+    """Sequences that count down to 0 and start again anywhere."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros((count, LENGTH), np.int32)
+    for i in range(LENGTH):
+        anywhere = rng.integers(0, S, count)
+        rows[:, i] = anywhere if i == 0 else np.where(rows[:, i - 1] == 0, anywhere, rows[:, i - 1] - 1)
+    return rows
+
+
+ROWS = countdown(512)
+
+
+def run(folder, process="absorbing", **changes):
+    settings = TrainingSettings(**{**SETTINGS, **changes})
+    causal = settings.loss == "autoregressive"
+    sizes = DDiTConfig(S, 16, 1, 2, time_conditioned=settings.loss == "score_entropy", causal=causal)
+    dataset = grain.MapDataset.source(ROWS[:448]).seed(0).shuffle().repeat().batch(settings.batch_size)
+    noising = make_process(process, S, LogLinear())
+    return training.train(settings, sizes, noising, iter(dataset.to_iter_dataset()), ROWS[448:], folder, seed=0)
 
 
 def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
@@ -58,15 +70,19 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, straight, resumed)
 
 
-@pytest.mark.parametrize("loss", ["score_entropy", "autoregressive"])
-def test_other_losses_learn(tmp_path, loss):
-    _, before = run(tmp_path / "a", loss=loss, steps=1, warmup_steps=0, learning_rate=1e-6)
-    _, after = run(tmp_path / "b", loss=loss, steps=40, learning_rate=1e-2, ema_decay=0.5)
+@pytest.mark.parametrize(
+    ("loss", "process"), [("score_entropy", "absorbing"), ("autoregressive", "absorbing"), ("denoising", "uniform")]
+)
+def test_other_losses_learn(tmp_path, loss, process):
+    _, before = run(tmp_path / "a", process, loss=loss, steps=1, warmup_steps=0, learning_rate=1e-6)
+    _, after = run(tmp_path / "b", process, loss=loss, steps=40, learning_rate=1e-2, ema_decay=0.5)
     assert after["validation_bits"] < before["validation_bits"] - 0.1
 
 
 def test_impossible_settings_are_told(tmp_path):
-    with pytest.raises(ValueError, match="config.training.batch_size=12"):
+    with pytest.raises(ValueError, match="^batch_size=12: must be divisible by microbatch=1 times 8 devices"):
         run(tmp_path, batch_size=12)
-    with pytest.raises(ValueError, match="config.training.loss"):
+    with pytest.raises(ValueError, match="^loss='mse': choose one of"):
         run(tmp_path, loss="mse")
+    with pytest.raises(ValueError, match="^loss='score_entropy': the gaussian process trains by 'denoising'"):
+        training.SequenceLoss("score_entropy", None, DiscretizedGaussian(S, Exponential()))

@@ -9,16 +9,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from lsd_jax.distill.objectives import score_alignment
+from lsd_jax.distill.objectives.objective import Objective
 from lsd_jax.distill.objectives.score_alignment import distance, scaled_score, scores_at, student_states
+from lsd_jax.distill.settings import OptimizeSettings
 from lsd_jax.distill.student import Student, frozen
 from lsd_jax.distill.teacher import TeacherPaths
-from lsd_jax.models.score_fn import ScoreModel
-from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.score import Process, legible
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.process import Process
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.kernel import AnyKernel
 
 _FINE = 64  # points of the teacher's path that the integral is taken over
 
@@ -31,27 +33,25 @@ class Batch(NamedTuple):
     teacher_step: jax.Array
 
 
-def prepare(
-    student: Student, process: Process, model: ScoreModel, paths: TeacherPaths, settings: ml_collections.ConfigDict
-) -> Batch:
+def prepare(student: Student, model: Diffusion, paths: TeacherPaths, settings: OptimizeSettings) -> Batch:
     """The teacher at the student's times, and its rates integrated from time 1.
 
     Raises:
         ValueError: scores too large to keep for all paths and times.
     """
-    aligned = score_alignment.prepare(student, process, model, paths, settings)
+    aligned = score_alignment.prepare(student, model, paths, settings)
     if aligned.log_scores is None:
         raise ValueError(
-            f"config.distill.objective='effective_transition' keeps scores of {len(paths.states)} paths, "
-            f"{paths.tokens.shape[1]} positions and {process.vocab_size} tokens at {student.steps} and more times, over a "
-            "gigabyte: lower config.teacher.paths, or choose objective='score_alignment' or 'path_kl'"
+            f"objective='effective_transition': keeps scores of {len(paths.states)} paths, "
+            f"{paths.tokens.shape[1]} positions and {model.process.vocab_size} tokens at {student.steps} and more times, over a "
+            "gigabyte; lower the teacher's paths, or choose objective='score_alignment' or 'path_kl'"
         )
     index = np.round(np.linspace(0, paths.steps, min(_FINE, paths.steps) + 1)).astype(int)
     states, times = paths.states[:, index[:-1]].astype(np.int32), jnp.asarray(paths.time_grid[index])
     log_scores = scores_at(model, states, times[:-1])
 
     def rate(x_BL, log_score_BLS, t):
-        return _unscaled(process, x_BL, log_score_BLS, t) * process.noise.sigma(t)
+        return _unscaled(model.process, x_BL, log_score_BLS, t) * model.process.noise.sigma(t)
 
     rates = jax.vmap(rate, (1, 1, 0), 1)(jnp.asarray(states), log_scores, times[:-1])
     steps = rates * (times[:-1] - times[1:])[None, :, None, None]
@@ -60,38 +60,33 @@ def prepare(
 
 
 def loss(
-    student: Student, process: Process, model: ScoreModel, params, batch: Batch, step, settings
+    student: Student, model: Diffusion, batch: Batch, step: jax.Array, settings: OptimizeSettings
 ) -> tuple[jax.Array, dict]:
     """Eq. 6 moves the coefficients, plus eq. 8, which moves the step sizes."""
-    alignment, aux = score_alignment.loss(student, process, model, params, batch.aligned, step, settings)
+    process, alignment = model.process, settings.alignment
+    mismatch, aux = score_alignment.loss(student, model, batch.aligned, step, settings)
     held = frozen(student, "log_coefficient", "log_temperature")
-    states, log_scores = student_states(held, process, model.bind(params), batch.aligned, step, settings)
-    grid = held.time_grid
+    states, log_scores = student_states(held, model, batch.aligned, step, settings)
+    schedule, grid = held.schedule(), held.time_grid
     kappa_M, fine = grid[:-1] - grid[1:], batch.integrals.shape[1] - 1
     total = 0.0
     for k in range(student.steps):
         t = jax.lax.stop_gradient(grid[k])
-        knobs = jax.tree.map(lambda leaf, k=k: leaf[k], held.schedule().knobs)
-        if settings.alignment.literal:
-            own = kappa_M[k] * scaled_score(
-                process, states[k], knobs.scale(legible(process, states[k], log_scores[k])), t
-            )
+        log_score_BLS = schedule.step(k).params.scale(process.masked(states[k], log_scores[k]))
+        if alignment.literal:
+            own = kappa_M[k] * scaled_score(process, states[k], log_score_BLS, t)
             teacher = scaled_score(process, batch.aligned.states[:, k], batch.aligned.log_scores[:, k], t)
             target = teacher * batch.teacher_step[:, None, None]
         else:
-            own = (
-                kappa_M[k]
-                * process.noise.sigma(t)
-                * _unscaled(process, states[k], knobs.scale(legible(process, states[k], log_scores[k])), t)
-            )
+            own = kappa_M[k] * process.noise.sigma(t) * _unscaled(process, states[k], log_score_BLS, t)
             target = _at(batch.integrals, grid[k + 1], fine) - _at(batch.integrals, grid[k], fine)
-        total += distance(settings.alignment.distance, own, target)
-    return alignment + total, {**aux, "transition": total}
+        total += distance(alignment.distance, own, target)
+    return mismatch + total, {**aux, "transition": total}
 
 
 def _unscaled(process, x, log_score_BLS, t):
     score = scaled_score(process, x, log_score_BLS, t)
-    return score / jnp.expm1(process.noise.sigma_bar(t)) if isinstance(process, Absorbing) else score
+    return score / jnp.expm1(process.noise.sigma_bar(t)) if process.jumps_once else score
 
 
 def _at(integrals, t, fine):
@@ -100,3 +95,15 @@ def _at(integrals, t, fine):
     left = jnp.clip(jnp.floor(jax.lax.stop_gradient(place)).astype(jnp.int32), 0, fine - 1)
     below, above = jnp.take(integrals, left, 1), jnp.take(integrals, left + 1, 1)
     return below + (place - left) * (above - below)
+
+
+def check(settings: OptimizeSettings, process: Process, kernel: AnyKernel, coupling: Coupling) -> None:
+    """Raises ValueError where the kernel is not Euler's, or as score alignment."""
+    if kernel.name != "euler":
+        raise ValueError(
+            f"objective='effective_transition': matches Euler's transitions; kernel {kernel.name!r} is not 'euler'"
+        )
+    score_alignment.check(settings, process, kernel, coupling)
+
+
+EFFECTIVE_TRANSITION = Objective("effective_transition", prepare, loss, check=check)

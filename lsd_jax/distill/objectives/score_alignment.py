@@ -2,25 +2,27 @@
 
 The relaxed objective (eq. 9 and 10) starts the student from a prior state within Hamming distance `radius` L of the
 teacher's, in training only. With independent noise the minimiser of the squared distance is the chance that two independent
-mask patterns overlap (DESIGN 5); shared noise lets the student read the teacher's own uniforms.
+mask patterns overlap (docs/design.md); shared noise lets the student read the teacher's own uniforms.
 """
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from lsd_jax import parallel
+from lsd_jax.distill.objectives.objective import Objective
 from lsd_jax.distill.relaxed import relaxed_rollout
+from lsd_jax.distill.settings import OptimizeSettings
 from lsd_jax.distill.student import Student, frozen
 from lsd_jax.distill.teacher import TeacherPaths
-from lsd_jax.models.score_fn import ScoreModel
-from lsd_jax.processes.absorbing import Absorbing
-from lsd_jax.processes.gaussian import DiscretizedGaussian
-from lsd_jax.processes.score import Process, hard_tokens, legible, log_concrete_score
-from lsd_jax.samplers import get_kernel
+from lsd_jax.keys import PathStream
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.process import Process
+from lsd_jax.processes.soft import hard_tokens
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.kernel import AnyKernel, Kernel
 from lsd_jax.samplers.simulate import simulate
 
 DISTANCES = ("l2", "kl")
@@ -39,44 +41,44 @@ class Aligned(NamedTuple):
     log_scores: jax.Array | None
 
 
-def prepare(
-    student: Student, process: Process, model: ScoreModel, paths: TeacherPaths, settings: ml_collections.ConfigDict
-) -> Aligned:
+def prepare(student: Student, model: Diffusion, paths: TeacherPaths, settings: OptimizeSettings) -> Aligned:
     """The teacher's states at the student's times and their log-scores."""
     del settings
     grid = student.time_grid
     states = paths.states[:, paths.index_of(np.asarray(grid[:-1]))].astype(np.int32)
-    cached = states.size * process.vocab_size * 4 <= _CACHED_BYTES
+    cached = states.size * model.process.vocab_size * 4 <= _CACHED_BYTES
     log_scores = scores_at(model, states, grid[:-1]) if cached else None
     return Aligned(jnp.asarray(paths.key_data), jnp.asarray(states), log_scores)
 
 
 def loss(
-    student: Student, process: Process, model: ScoreModel, params, batch: Aligned, step, settings
+    student: Student, model: Diffusion, batch: Aligned, step: jax.Array, settings: OptimizeSettings
 ) -> tuple[jax.Array, dict]:
-    """sum_k w_k d(Phi_k s_k, s*_k), a sequence, with w_k = expm1(sigma_bar(tau_k))^2 for the squared distance.
+    """sum_k w_k d(Phi_k s_k, s*_k), per sequence, with w_k = expm1(sigma_bar(tau_k))^2 for the squared distance.
 
     "detached" is the paper's gradient, every term moves its own coefficient; "unrolled" goes through the student's path.
     """
-    held, log_score_fn = frozen(student, "step_logits", "log_temperature"), model.bind(params)
-    states, log_scores = student_states(held, process, log_score_fn, batch, step, settings)
+    held, process = frozen(student, "step_logits", "log_temperature"), model.process
+    states, log_scores = student_states(held, model, batch, step, settings)
     schedule = held.schedule()
 
     @jax.checkpoint  # one step's scores at a time, in the backward pass too
     def mismatch(inputs):
-        x, log_score_BLS, t, teacher_x_BL, teacher_BLS, knobs = inputs
-        log_score_BLS = log_score_fn(x, t) if log_score_BLS is None else log_score_BLS
-        teacher_BLS = log_score_fn(teacher_x_BL, t) if teacher_BLS is None else teacher_BLS
-        own = scaled_score(process, x, knobs.scale(legible(process, x, log_score_BLS)), t)
+        x, log_score_BLS, t, teacher_x_BL, teacher_BLS, params = inputs
+        log_score_BLS = model.log_score(x, t) if log_score_BLS is None else log_score_BLS
+        teacher_BLS = model.log_score(teacher_x_BL, t) if teacher_BLS is None else teacher_BLS
+        own = scaled_score(process, x, params.scale(process.masked(x, log_score_BLS)), t)
         target = scaled_score(process, teacher_x_BL, teacher_BLS, t)
         return distance(settings.alignment.distance, own, target)
 
     teacher = jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), (batch.states, batch.log_scores))
-    by_step_M = jax.lax.map(mismatch, (states, log_scores, schedule.time_grid[:-1], *teacher, schedule.knobs))
+    by_step_M = jax.lax.map(mismatch, (states, log_scores, schedule.time_grid[:-1], *teacher, schedule.params))
     return by_step_M.sum(), {"mismatch": by_step_M.mean()}
 
 
-def student_states(student: Student, process: Process, log_score_fn, batch: Aligned, step, settings):
+def student_states(
+    student: Student, model: Diffusion, batch: Aligned, step: jax.Array, settings: OptimizeSettings
+) -> tuple[jax.Array, jax.Array | None]:
     """The student's states at its M times, tokens (M, B, L) or soft ones (M, B, L, S'), and their log-scores, or None.
 
     Only "unrolled" lets gradients through them. Log-scores that are not kept for the teacher are not kept here either.
@@ -85,33 +87,21 @@ def student_states(student: Student, process: Process, log_score_fn, batch: Alig
     key_B = jax.random.wrap_key_data(batch.key_data)
     if alignment.noise == "independent":
         key_B = jax.vmap(lambda key: jax.random.fold_in(key, 1 + step))(key_B)
-    start_BL = perturbed_prior(key_B, process, length, int(alignment.radius * length))
-    kernel = get_kernel(student.kernel)
+    start_BL = perturbed_prior(key_B, model.process, length, int(alignment.radius * length))
     if alignment.gradient == "unrolled":
-        return relaxed_rollout(key_B, process, kernel, log_score_fn, student.schedule(), student.coupling, start_BL)
-    schedule = jax.lax.stop_gradient(student.schedule())
-    states = simulate(
-        key_B,
-        process,
-        kernel,
-        log_score_fn,
-        schedule,
-        student.coupling,
-        len(key_B),
-        length,
-        keep_states=True,
-        start_BL=start_BL,
-    ).states[:-1]
+        return relaxed_rollout(key_B, model, student.sampler(length), start_BL)
+    own = jax.lax.stop_gradient(student.sampler(length))
+    states = simulate(key_B, model, own, len(key_B), keep_states=True, start_BL=start_BL).states[:-1]
     if batch.log_scores is None:
         return states, None
-    return states, jax.lax.map(lambda pair: log_score_fn(*pair), (states, schedule.time_grid[:-1]))
+    return states, jax.lax.map(lambda pair: model.log_score(*pair), (states, own.schedule.time_grid[:-1]))
 
 
 def perturbed_prior(key_B: jax.Array, process: Process, length: int, radius: int) -> jax.Array:
     """Prior states (B, L), up to `radius` positions of each replaced by random data tokens (eq. 9)."""
 
     def one(key):
-        key_prior, key_count, key_place, key_token = jax.random.split(jax.random.fold_in(key, 2**31 - 2), 4)
+        key_prior, key_count, key_place, key_token = jax.random.split(jax.random.fold_in(key, int(PathStream.LAST)), 4)
         prior_L = process.prior_sample(key_prior, (length,))
         count = jax.random.randint(key_count, (), 0, radius + 1)
         chosen_L = jax.random.permutation(key_place, length) < count
@@ -126,13 +116,13 @@ def scaled_score(process: Process, x, log_score_BLS: jax.Array, t: jax.Array) ->
     Absorbing: both scores hold 1 / expm1(sigma_bar(t)), huge near t = 0; it is taken out, so that every step weighs alike.
     Gaussian: times the base rate, which says how much of a score is read.
     """
-    if isinstance(process, DiscretizedGaussian):
+    if process.ordered:
         tokens = hard_tokens(x)
-        return process.reverse_base_rate(tokens) * jnp.exp(log_concrete_score(process, log_score_BLS, tokens, t))
-    if not isinstance(process, Absorbing):
+        return process.reverse_base_rate(tokens) * jnp.exp(process.log_concrete_score(log_score_BLS, tokens, t))
+    if not process.jumps_once:
         return jnp.exp(log_score_BLS)
     masked = x[..., process.mask] if x.ndim == 3 else (x == process.mask).astype(jnp.float32)
-    read_BLS = legible(process, x, log_score_BLS)
+    read_BLS = process.masked(x, log_score_BLS)
     return masked[..., None] * jnp.exp(read_BLS + jnp.log(jnp.expm1(process.noise.sigma_bar(t))))
 
 
@@ -146,14 +136,32 @@ def distance(name: str, own_BLS: jax.Array, target_BLS: jax.Array) -> jax.Array:
     return (jnp.where(both, target_BLS, 0.0) * jnp.log(ratio) - target_BLS + own_BLS).sum((1, 2)).mean()
 
 
-def scores_at(model: ScoreModel, states_PML: np.ndarray, time_M: jax.Array) -> jax.Array:
+def scores_at(model: Diffusion, states_PML: np.ndarray, time_M: jax.Array) -> jax.Array:
     """The network's log-scores (P, M, L, S) at given states and times, sharded over the devices."""
     mesh = parallel.data_mesh()
 
     def local(replicated, states_BML):
-        params, time_M = replicated
-        rows = jax.lax.map(lambda pair: model.apply(params, *pair), (jnp.swapaxes(states_BML, 0, 1), time_M))
+        model, time_M = replicated
+        rows = jax.lax.map(lambda pair: model.log_score(*pair), (jnp.swapaxes(states_BML, 0, 1), time_M))
         return jnp.swapaxes(rows, 0, 1)
 
     batch = parallel.shard_global(states_PML, mesh)
-    return jax.jit(parallel.map_over_data(local, mesh))((model.params, time_M), batch)
+    return jax.jit(parallel.map_over_data(local, mesh))((model, time_M), batch)
+
+
+def check(settings: OptimizeSettings, process: Process, kernel: AnyKernel, coupling: Coupling) -> None:
+    """Raises ValueError where a setting is unknown, or unrolled gradients meet steps of several stages."""
+    del process, coupling
+    alignment = settings.alignment
+    for field, choices in (("distance", DISTANCES), ("noise", NOISES), ("gradient", GRADIENTS)):
+        if getattr(alignment, field) not in choices:
+            raise ValueError(f"alignment.{field}={getattr(alignment, field)!r}: choose one of {choices}")
+    if not 0 <= alignment.radius <= 1:
+        raise ValueError(f"alignment.radius={alignment.radius}: is a share of the positions, 0 to 1")
+    if alignment.gradient == "unrolled" and not isinstance(kernel, Kernel):
+        raise ValueError(
+            f"alignment.gradient='unrolled': goes through steps of one stage; kernel {kernel.name!r} has more"
+        )
+
+
+SCORE_ALIGNMENT = Objective("score_alignment", prepare, loss, check=check)

@@ -7,11 +7,7 @@ from typing import Any
 from lsd_jax.models import weights
 from lsd_jax.models.pretrained import sources
 from lsd_jax.models.pretrained.files import read_tensors
-from lsd_jax.models.pretrained.mapping import FAMILIES, to_ours
-
-DIFFUSION = tuple(family for family in FAMILIES if family != "gpt2")
-PARAMETERIZATION = {"sedd": "score", "radd": "posterior", "mdlm": "posterior", "duo": "mean"}
-PROCESSES = {"sedd": ("absorbing", "uniform"), "radd": ("absorbing",), "mdlm": ("absorbing",), "duo": ("uniform",)}
+from lsd_jax.models.pretrained.mapping import to_ours
 
 
 @functools.lru_cache(maxsize=2)  # a run's stages ask again
@@ -19,9 +15,9 @@ def load(family: str, source: str, field: str, masked: bool = False, dtype: str 
     """(sizes, float32 parameters, sha256 of the weights' file) of a published network.
 
     Args:
-        family: one of FAMILIES.
+        family: one of mapping.FAMILIES.
         source: a shipped name, a file, a folder or a hub repository, as in sources.find.
-        field: the config's field, for messages.
+        field: the setting that names it, for messages.
         masked: whether the last entry of its vocabulary is a mask.
         dtype: of its matrix products.
 
@@ -32,5 +28,15 @@ def load(family: str, source: str, field: str, masked: bool = False, dtype: str 
     try:
         sizes, params = to_ours(family, read_tensors(path), sources.card(path, source, field), masked)
     except ValueError as error:
-        raise ValueError(f"{field}={source!r} cannot be read as {family.upper()}: {error}") from None
+        raise ValueError(f"{field}={source!r}: cannot be read as {family.upper()}: {error}") from None
     return dataclasses.replace(sizes, dtype=dtype), params, weights.sha256(path)
+
+
+def process_name(source: str, field: str) -> str | None:
+    """The process that SEDD's config.json beside its weights names, "absorbing" or "uniform"; None without one.
+
+    Raises:
+        ValueError, FileNotFoundError: no weights there.
+    """
+    card = sources.card(sources.find(source, sources.WEIGHTS, field), source, field)
+    return {"absorb": "absorbing", "uniform": "uniform"}.get(card.get("graph", {}).get("type"))

@@ -76,7 +76,7 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
                 raise ValueError("its numbers are big-endian")
             with archive.open(pickles[0]) as stream:
                 tree = _Unpickler(stream).load()
-            return {name: _materialise(path, archive, folder, leaf) for name, leaf in _leaves(tree)}
+            return {name: _materialize(path, archive, folder, leaf) for name, leaf in _leaves(tree)}
     except zipfile.BadZipFile as error:
         raise ValueError(f"checkpoint {str(path)!r} is truncated or damaged; load it again: {error}") from None
     except RecursionError:
@@ -157,7 +157,7 @@ def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, _Tensor]]:
     return [leaf for name, child in pairs for leaf in _leaves(child, f"{prefix}.{name}" if prefix else str(name))]
 
 
-def _materialise(path: pathlib.Path, archive: zipfile.ZipFile, folder: str, tensor: _Tensor) -> np.ndarray:
+def _materialize(path: pathlib.Path, archive: zipfile.ZipFile, folder: str, tensor: _Tensor) -> np.ndarray:
     """A read-only view of the tensor's bytes in the file, after checking that it stays inside its storage."""
     dtype = np.dtype(_DTYPES[tensor.storage.dtype])
     info = archive.getinfo(f"{folder}data/{tensor.storage.key}")

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from lsd_jax.models.ddit import DDiT, DDiTConfig, TimeEmbedding
 from lsd_jax.models.gpt2 import GPT2, GPT2Config
+from lsd_jax.models.tensors import fit, nested, shapes_of
 
 FAMILIES = ("sedd", "radd", "mdlm", "duo", "gpt2")
 _HEAD_DIM = 64  # of every published model here, where nothing says otherwise
@@ -44,7 +44,7 @@ _GPT2 = {
     "h.{}.mlp.c_fc": "block_{}/mlp_in",
     "h.{}.mlp.c_proj": "block_{}/mlp_out",
 }
-_BUFFERS = re.compile(r"rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight")
+_BUFFERS = r"rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight"
 
 
 def to_ours(family: str, tensors: dict[str, np.ndarray], card: dict[str, Any], masked: bool) -> tuple[Any, Any]:
@@ -99,7 +99,7 @@ def weights_of(tensors: dict[str, np.ndarray], anchor: str, family: str) -> dict
     shadow = [value for name, value in tensors.items() if re.search(r"shadow_params\.\d+$", name)]
     if not shadow:
         return own
-    names = [name for name in own if not _BUFFERS.fullmatch(name)]
+    names = [name for name in own if not re.fullmatch(_BUFFERS, name)]
     if [own[name].shape for name in names] != [value.shape for value in shadow]:
         raise ValueError(f"its EMA holds {len(shadow)} tensors that do not fit the network's {len(names)}, one by one")
     return own | dict(zip(names, shadow))
@@ -178,23 +178,14 @@ def _data_tokens_only(state: dict[str, np.ndarray], masked: bool) -> dict[str, n
 def _renamed(state: dict[str, np.ndarray], table: dict[str, str], model: Any, depth: int, transpose: bool) -> Any:
     """Our float32 parameters, every tensor of the network found and of the right shape, and none left over."""
     inputs = (jnp.zeros((1, 1), jnp.int32), *([jnp.zeros(1)] if isinstance(model, DDiT) else []))
-    template = traverse_util.flatten_dict(jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"], sep="/")
+    template = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
     modules = {ours.format(i): theirs.format(i) for theirs, ours in table.items() for i in range(max(1, depth))}
-    flat, wrong, used = {}, [], set()
-    for name, leaf in template.items():
+
+    def theirs(name: str) -> str:
         module, kind = name.rsplit("/", 1)
-        theirs = modules[name] if kind == "embedding" else f"{modules[module]}.{'bias' if kind == 'bias' else 'weight'}"
-        turned = transpose and kind == "kernel"
-        shape = leaf.shape[::-1] if turned else leaf.shape
-        found = state.get(theirs)
-        used.add(theirs)
-        if found is None or found.shape != shape:
-            wrong.append(f"{theirs} is {'missing' if found is None else found.shape} instead of {shape}")
-        else:
-            flat[name] = np.asarray(found.T if turned else found, np.float32)
-    wrong += [f"{name} is unknown" for name in state if name not in used and not _BUFFERS.fullmatch(name)]
-    if wrong:
-        raise ValueError(f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:4])}")
-    if broken := [name for name, value in flat.items() if not np.isfinite(value).all()]:
-        raise ValueError(f"{len(broken)} tensors hold values that are not finite, {broken[0]} first")
-    return jax.device_put({"params": traverse_util.unflatten_dict(flat, sep="/")})
+        return modules[name] if kind == "embedding" else f"{modules[module]}.{'bias' if kind == 'bias' else 'weight'}"
+
+    def turned(name: str, array: np.ndarray) -> np.ndarray:
+        return array.T if transpose and name.endswith("/kernel") else array
+
+    return {"params": nested(fit(state, shapes_of(template), theirs, turned, _BUFFERS))}

@@ -1,7 +1,7 @@
 """Published networks, loaded by name from their own state dicts, give the reference implementations' numbers.
 
-The numbers were recorded from each project's own code with tiny random weights (tests/data/*.npz, `meta` says which commit);
-the weights ship as lsd_jax/models/weights/tiny_*, laid out as the published checkpoints are.
+The numbers were recorded from each project's own code with tiny random weights (tests/golden/*.npz, `meta` says which commit);
+the weights ship as lsd_jax/shipped/weights/tiny_*, laid out as the published checkpoints are.
 """
 
 import dataclasses
@@ -16,25 +16,24 @@ import pytest
 from lsd_jax.models import pretrained, weights
 from lsd_jax.models.ddit import DDiT
 from lsd_jax.models.gpt2 import GPT2
+from lsd_jax.models.model import Diffusion
 from lsd_jax.models.pretrained.files import read_tensors
 from lsd_jax.models.pretrained.mapping import to_ours
-from lsd_jax.models.score_fn import network_score_fn, sedd_log_score
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import LogLinear
-from lsd_jax.processes.score import keep_and_move
 from lsd_jax.processes.uniform import Uniform
-from lsd_jax.samplers import get_kernel
-from lsd_jax.samplers.kernel import Knobs, denoise
+from lsd_jax.samplers.kernel import denoise
+from lsd_jax.samplers.registry import get_kernel
+from lsd_jax.samplers.schedule import Step, neutral
 from lsd_jax.training.losses import denoising_loss, score_entropy
 
-DATA = pathlib.Path(__file__).parents[2] / "data"
+DATA = pathlib.Path(__file__).parents[2] / "golden"
 S = 11
 ABSORBING, UNIFORM = Absorbing(S, LogLinear()), Uniform(S, LogLinear())
-NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
 
 
 def load(name, masked=True):
-    sizes, params, _ = pretrained.load(name.split("_")[0], f"tiny_{name}", "config.model.weights", masked)
+    sizes, params, _ = pretrained.load(name.split("_")[0], f"tiny_{name}", "weights", masked)
     return np.load(DATA / f"{name}.npz"), DDiT(sizes), params
 
 
@@ -43,14 +42,12 @@ def run(model, params, *inputs):
     return model.apply(params, *inputs)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def step_law(kernel, process, network, params, x, t, u):
+@functools.partial(jax.jit, static_argnums=0)
+def step_law(kernel, model, x, t, u):
     """Probabilities (B, L, S) of jumping to every data token and (B, L) of staying; kernel "denoise" is the last step."""
-    score_fn = network_score_fn(process, network[0], params, network[1])
-    if kernel == "denoise":
-        stay, jump = denoise(process, score_fn, x, t, NEUTRAL).probabilities()
-    else:
-        stay, jump = get_kernel(kernel).step(process, score_fn, x, t, u, NEUTRAL).probabilities()
+    step = Step(t, u, neutral())
+    transition = denoise if kernel == "denoise" else get_kernel(kernel).transition
+    stay, jump = transition(model, x, step).probabilities()
     return jump, stay
 
 
@@ -64,13 +61,13 @@ def per_row(function, x, times):
 def test_sedd_absorbing_log_score(sigma):
     golden, model, params = load("sedd_absorb")
     x, sigma_bar = golden["in/indices"], golden[f"in/sigma_{sigma}"]
-    found = sedd_log_score(ABSORBING, run(model, params, x, sigma_bar), x, sigma_bar)
+    found = ABSORBING.log_score_of_sedd(run(model, params, x, sigma_bar), x, sigma_bar)
     wanted = golden[f"out/log_score_{sigma}"][..., :S]
     # The reference writes 0 at the token that is there, which only matters where it is not the mask, and is never read.
     here = np.arange(S) == x[..., None]
     np.testing.assert_allclose(np.where(here, 0, found), np.where(here, 0, wanted), atol=2e-5)
     t = ABSORBING.noise.inverse(sigma_bar)
-    adapter = per_row(network_score_fn(ABSORBING, model, params, "score"), x, t)
+    adapter = per_row(Diffusion.from_flax(model, params, ABSORBING, "score").log_score, x, t)
     np.testing.assert_allclose(np.where(here, 0, adapter), np.where(here, 0, wanted), atol=1e-3)
 
 
@@ -78,7 +75,7 @@ def test_sedd_absorbing_log_score(sigma):
 def test_sedd_uniform_log_score(sigma):
     golden, model, params = load("sedd_uniform", masked=False)
     x, sigma_bar = golden["in/indices"], golden[f"in/sigma_{sigma}"]
-    found = sedd_log_score(UNIFORM, run(model, params, x, sigma_bar), x, sigma_bar)
+    found = UNIFORM.log_score_of_sedd(run(model, params, x, sigma_bar), x, sigma_bar)
     np.testing.assert_allclose(found, golden[f"out/log_score_{sigma}"], atol=2e-5)
 
 
@@ -88,17 +85,15 @@ def test_radd_conditions_scores_and_steps():
     np.testing.assert_allclose(run(model, params, x), golden["out/logits"][..., :S], atol=2e-5)
     log_condition = jax.nn.log_softmax(run(model, params, x))
     np.testing.assert_allclose(log_condition, golden["out/log_condition"][..., :S], atol=2e-5)
-    score_fn = network_score_fn(ABSORBING, model, params, "posterior")
-    found = per_row(score_fn, x, ABSORBING.noise.inverse(golden["in/sigma"]))
+    diffusion = Diffusion.from_flax(model, params, ABSORBING)
+    found = per_row(diffusion.log_score, x, ABSORBING.noise.inverse(golden["in/sigma"]))
     wanted = golden["out/log_score_from_condition"][..., :S]
     np.testing.assert_allclose(found[x == S], wanted[x == S], atol=1e-4)
     dt = (1 - 1e-5) / golden["in/update_steps"]
     for kernel in ("tweedie", "euler", "ancestral"):
         rates = []
         for t in golden["in/update_t"]:
-            jump, stay = step_law(
-                kernel, ABSORBING, (model, "posterior"), params, x, jnp.float32(t), jnp.float32(t - dt)
-            )
+            jump, stay = step_law(kernel, diffusion, x, jnp.float32(t), jnp.float32(t - dt))
             rates.append(1 - stay[x == S].mean())
             if t == np.float32(0.6):
                 reference = golden["out/probs_mask_tweedie_t0.6_float32"]
@@ -116,20 +111,20 @@ def test_mdlm_backbone_subs_and_scores():
     np.testing.assert_allclose(logits, golden["out/backbone_logits_sigma0"][..., :S], atol=2e-5)
     subs = np.asarray(jax.nn.log_softmax(logits))
     np.testing.assert_allclose(subs[mask], golden["out/subs_logprobs_sigma0"][..., :S][mask], atol=2e-5)
-    score_fn = network_score_fn(ABSORBING, model, params, "posterior")
-    found = np.exp(per_row(score_fn, x, ABSORBING.noise.inverse(golden["in/sigma"])))
+    diffusion = Diffusion.from_flax(model, params, ABSORBING)
+    found = np.exp(per_row(diffusion.log_score, x, ABSORBING.noise.inverse(golden["in/sigma"])))
     np.testing.assert_allclose(found[mask], golden["out/subs_score_sigma0"][..., :S][mask], rtol=1e-4)
 
 
 def test_mdlm_with_time_conditioning():
     golden, x = np.load(DATA / "mdlm.npz"), np.load(DATA / "mdlm.npz")["in/indices"]
-    tensors = read_tensors(weights.SHIPPED / "tiny_mdlm" / "model.safetensors")
+    tensors = read_tensors(weights.SHIPPED / "weights" / "tiny_mdlm" / "model.safetensors")
     sizes, params = to_ours("mdlm", tensors, {"n_heads": 4, "time_conditioning": True}, True)
     logits = run(DDiT(sizes), params, x, golden["in/sigma"])
     np.testing.assert_allclose(logits, golden["out/backbone_logits_timecond"][..., :S], atol=2e-5)
     subs, mask = np.asarray(jax.nn.log_softmax(logits)), x == S
     np.testing.assert_allclose(subs[mask], golden["out/subs_logprobs_timecond"][..., :S][mask], atol=2e-5)
-    found = sedd_log_score(ABSORBING, logits, x, golden["in/sigma"])
+    found = ABSORBING.log_score_of_sedd(logits, x, golden["in/sigma"])
     np.testing.assert_allclose(found[mask], golden["out/sedd_param_log_score_timecond"][..., :S][mask], atol=2e-5)
 
 
@@ -143,7 +138,7 @@ def test_mdlm_steps(index):
         ("ancestral", "ddpm_cache", Absorbing(S, LogLinear(0.0))),
         ("tweedie", "analytic", ABSORBING),
     ):
-        jump, stay = step_law(kernel, process, (model, "posterior"), params, x, t, t - dt)
+        jump, stay = step_law(kernel, Diffusion.from_flax(model, params, process), x, t, t - dt)
         wanted = golden[f"out/{name}_unnorm_probs_{index}"]
         wanted = wanted / wanted.sum(-1, keepdims=True)
         if (name, float(t)) == ("ddpm_cache", 1.0):
@@ -151,7 +146,7 @@ def test_mdlm_steps(index):
         np.testing.assert_allclose(jump[mask], wanted[mask][:, :S], atol=2e-5)
         np.testing.assert_allclose(stay[mask], wanted[mask][:, S], atol=2e-5)
         np.testing.assert_array_equal(stay[~mask], 1)
-    jump, _ = step_law("denoise", ABSORBING, (model, "posterior"), params, x, t, t)
+    jump, _ = step_law("denoise", Diffusion.from_flax(model, params, ABSORBING), x, t, t)
     np.testing.assert_allclose(jump[mask], golden[f"out/denoiser_unnorm_probs_{index}"][mask][:, :S], atol=2e-5)
 
 
@@ -165,7 +160,7 @@ class Given(Absorbing):
 
 def test_mdlm_nelbo():
     golden, model, params = load("mdlm")
-    network = lambda x, sigma_bar: run(model, params, x, sigma_bar)  # noqa: E731
+    network = lambda x, t: run(model, params, x, ABSORBING.noise.sigma_bar(t))
     x, x0, t = golden["in/indices"], golden["in/x0"], golden["in/nelbo_t"]
     found = denoising_loss(network, Given(S, LogLinear()), jnp.asarray(x), jnp.asarray(t), jnp.asarray(x0))
     np.testing.assert_allclose(found, golden["out/nelbo_per_token"].sum(-1), rtol=1e-4)
@@ -190,7 +185,7 @@ def test_duo_posteriors(index):
     x = jnp.asarray(golden["in/indices"])
     t, dt = (jnp.float32(value) for value in golden["in/t_dt"][index])
     for name, kernel in (("posterior", "ancestral"), ("posterior_noise_removal", "denoise")):
-        jump, stay = step_law(kernel, UNIFORM, (model, "mean"), params, x, t, t - dt)
+        jump, stay = step_law(kernel, Diffusion.from_flax(model, params, UNIFORM, "mean"), x, t, t - dt)
         found = jump + stay[..., None] * jax.nn.one_hot(x, S)
         # The reference has float64. A score at t = 1 differs from one by alpha = 0.001 only, so float32 has 4 digits of it.
         atol = 1e-4 if (kernel, float(t)) == ("denoise", 1.0) else 5e-6
@@ -200,17 +195,17 @@ def test_duo_posteriors(index):
 def test_duo_nelbo():
     golden, model, params = load("duo", masked=False)
     x, x0, t = (golden[f"in/{name}"] for name in ("indices", "x0", "nelbo_t"))
-    log_score = per_row(network_score_fn(UNIFORM, model, params, "mean"), x, t[:, 0])
+    log_score = per_row(Diffusion.from_flax(model, params, UNIFORM, "mean").log_score, x, t[:, 0])
     sigma_bar = UNIFORM.noise.sigma_bar(jnp.asarray(t[:, 0]))
     entropy = score_entropy(UNIFORM, jnp.asarray(log_score), sigma_bar, jnp.asarray(x), jnp.asarray(x0))
     found = UNIFORM.noise.sigma(jnp.asarray(t)) * entropy
     np.testing.assert_allclose(found, golden["out/nelbo_per_token"], rtol=1e-4, atol=1e-4)
-    assert float(keep_and_move(UNIFORM, sigma_bar)[0].min()) > 0
+    assert float(UNIFORM.keep_and_move(sigma_bar)[0].min()) > 0
 
 
 def test_gpt2_logits_and_nll():
     golden = np.load(DATA / "gpt2.npz")
-    sizes, params, _ = pretrained.load("gpt2", "tiny_gpt2", "config.evaluation.scorer")
+    sizes, params, _ = pretrained.load("gpt2", "tiny_gpt2", "scorer")
     model = GPT2(sizes)
     np.testing.assert_allclose(run(model, params, golden["in/input_ids"]), golden["out/logits"], atol=3e-5)
     longest = run(model, params, golden["in/input_ids_full_length"])[:, -1]

@@ -9,7 +9,7 @@ from huggingface_hub import constants, errors
 from lsd_jax.models import weights
 from lsd_jax.models.pretrained import sources
 
-FIELD = "config.model.weights"
+FIELD = "weights"
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def offline(monkeypatch, tmp_path):
 
 def test_shipped_names_files_and_folders(tmp_path):
     shipped = sources.find("tiny_radd", sources.WEIGHTS, FIELD)
-    assert shipped == weights.SHIPPED / "tiny_radd" / "model.safetensors"
+    assert shipped == weights.SHIPPED / "weights" / "tiny_radd" / "model.safetensors"
     assert sources.card(shipped, "tiny_radd", FIELD)["model"]["n_heads"] == 4
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     assert sources.find(str(tmp_path), sources.WEIGHTS, FIELD).name == "pytorch_model.bin"

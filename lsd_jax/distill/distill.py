@@ -1,0 +1,360 @@
+"""The verb `distill`: from a many-step model to few-step samplers, one for every number of steps."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from lsd_jax import parallel
+from lsd_jax.distill.objectives.registry import check_objective
+from lsd_jax.distill.optimize import check_sizes, optimize
+from lsd_jax.distill.plan import GRIDS, ORDERS, Plan, check_halving, make_plans
+from lsd_jax.distill.potentials import absorbing, uniform
+from lsd_jax.distill.settings import OptimizeSettings, StudentSettings, TeacherSettings
+from lsd_jax.distill.student import init_student
+from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher
+from lsd_jax.keys import RowStream, Stream, generator, named_key, sequence_keys
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.process import Process
+from lsd_jax.samplers import file
+from lsd_jax.samplers.coupling import IID
+from lsd_jax.samplers.kernel import Kernel, check_kernel
+from lsd_jax.samplers.registry import get_kernel
+from lsd_jax.samplers.sampler import Sampler, check_coupling, check_sharpness, check_time
+
+_SOURCES = ("samples", "data")
+NO_OPTIMIZATION = OptimizeSettings()
+
+
+def distill(
+    model: Diffusion,
+    steps: Sequence[int] | int,
+    *,
+    length: int | None = None,
+    data: np.ndarray | None = None,
+    paths: int | None = None,
+    seed: int = 0,
+    student: StudentSettings | None = None,
+    teacher: TeacherSettings | None = None,
+    optimization: OptimizeSettings = NO_OPTIMIZATION,
+    folder: str | pathlib.Path | None = None,
+    teacher_folder: str | pathlib.Path | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> dict[int, Sampler]:
+    """Distills one few-step sampler for every M in `steps`: `students = lsd.distill(model, steps=(4, 8, 16), length=1024)`.
+
+    The network stays frozen. The order in which positions are revealed and the time grid are chosen by path-KL cost tables, for
+    all M from one pass over the teacher's paths. With `optimization.steps` the step parameters are then learned by gradients.
+
+    Args:
+        model: the diffusion model.
+        steps: M, the network evaluations per sequence of every sampler, each at least 1.
+        length: tokens per sequence. It is needed where there is no data.
+        data: sequences (n, L) of the model's data, integers. The teacher's paths then lead to them, which needs no sampling.
+            Without data the teacher draws its own samples.
+        paths: how many teacher paths (a multiple of the devices); a short form of `teacher.paths`.
+        seed: of everything random.
+        student: what a student starts from; by default `default_student(model.process)`.
+        teacher: the many-step teacher; by default `default_teacher(model.process, length, data)`.
+        optimization: the gradient descent on the step parameters; by default none.
+        folder: keeps each student as folder/M8/student.json as soon as it is finished, with its checkpoints. A finished student is
+            read and not made again, so that the same call goes on where it was stopped. None keeps nothing.
+        teacher_folder: keeps the teacher's paths; by default folder/teacher.
+        provenance: facts that the students' files record.
+
+    Returns:
+        M -> sampler, each `save`-able.
+
+    Raises:
+        ValueError, FileNotFoundError: a setting that does not fit, in one line that starts with its name, before any long work.
+        SystemExit: stopped by SIGTERM or SIGINT after a checkpoint.
+    """
+    steps = (steps,) if isinstance(steps, int) else tuple(steps)
+    tokens = _checked_data(model, data)
+    length = length or (None if tokens is None else tokens.shape[1])
+    if length is None or length < 1:
+        raise ValueError(f"length={length}: say how many tokens a sequence has, or give data")
+    if tokens is not None and tokens.shape[1] != length:
+        raise ValueError(f"data={tokens.shape}: its sequences have {tokens.shape[1]} tokens, not length={length}")
+    student = student or default_student(model.process)
+    teacher = teacher or default_teacher(model.process, length, tokens)
+    teacher = dataclasses.replace(teacher, paths=paths) if paths else teacher
+    check(model.process, length, steps, student, teacher, optimization, None if tokens is None else len(tokens))
+    check_time(get_kernel(student.kernel), model.time_conditioned)
+    folder = pathlib.Path(folder).expanduser() if folder else None
+    if teacher_folder or folder:
+        teacher_folder = pathlib.Path(teacher_folder).expanduser() if teacher_folder else folder / "teacher"
+    found = {
+        m: file.load_sampler(student_path(folder, m)) for m in steps if folder and student_path(folder, m).exists()
+    }
+    for own in found.values():
+        own.bound_to(model, length)
+    if todo := [m for m in steps if m not in found]:
+        run = _Run(
+            model, length, tokens, seed, student, teacher, optimization, folder, teacher_folder, provenance or {}
+        )
+        found |= run(todo)
+    else:
+        logging.info("all students are distilled")
+    return {m: found[m] for m in steps}
+
+
+def student_path(folder: pathlib.Path, steps: int) -> pathlib.Path:
+    """Where the student of M steps lies below a folder of students."""
+    return folder / f"M{steps}" / "student.json"
+
+
+def default_student(process: Process) -> StudentSettings:
+    """The settings that suit a process: orders are chosen where positions jump once; elsewhere there is only the grid."""
+    if process.jumps_once:
+        return StudentSettings()
+    kernel = "ancestral" if process.ordered else "tweedie"
+    return StudentSettings(kernel=kernel, order="fixed", coupling=IID, grid_points=64)
+
+
+def default_teacher(process: Process, length: int, data: np.ndarray | None = None) -> TeacherSettings:
+    """The teacher that suits a process: where positions jump once, L steps in a low-discrepancy order reveal one at a time."""
+    steps = min(max(length, 64), 1024) if process.jumps_once else 256
+    devices = parallel.data_mesh().size
+    paths = 64 if data is None else min(64, len(data))
+    return TeacherSettings("samples" if data is None else "data", steps, max(paths // devices, 1) * devices)
+
+
+def check(
+    process: Process,
+    length: int,
+    steps: Sequence[int],
+    student: StudentSettings,
+    teacher: TeacherSettings,
+    optimization: OptimizeSettings,
+    rows: int | None,
+) -> None:
+    """Raises ValueError for every mistake that can be told before long work.
+
+    Args:
+        process: the model's.
+        length: tokens per sequence.
+        steps: the numbers of steps.
+        student, teacher, optimization: the settings.
+        rows: how many sequences of data there are; None for none.
+    """
+    check_teacher(teacher, rows)
+    check_student(process, length, student)
+    check_steps(steps, student, teacher)
+    check_objective(optimization, process, get_kernel(student.kernel), student.coupling)
+    check_sizes(optimization, teacher.paths, parallel.data_mesh().size)
+    check_potentials(process, student, teacher, optimization, rows)
+
+
+def check_teacher(teacher: TeacherSettings, rows: int | None) -> None:
+    """Raises ValueError where a teacher cannot be made; `rows` sequences of data, None for none."""
+    devices = parallel.data_mesh().size
+    if teacher.source not in _SOURCES:
+        raise ValueError(f"source={teacher.source!r}: choose one of {_SOURCES}")
+    if teacher.steps < 1:
+        raise ValueError(f"steps={teacher.steps}: must be 1 or more")
+    if teacher.paths < 1 or teacher.paths % devices:
+        raise ValueError(f"paths={teacher.paths}: is not divisible by {devices} devices")
+    if teacher.source == "data" and rows is None:
+        raise ValueError("source='data': needs sequences to lead to")
+    if teacher.source == "data" and teacher.paths > rows:
+        raise ValueError(f"paths={teacher.paths}: is more than the {rows} sequences of data")
+
+
+def check_student(process: Process, length: int, student: StudentSettings) -> None:
+    """Raises ValueError where a student's settings do not fit the process, the length or each other."""
+    kernel, coupling = get_kernel(student.kernel), student.coupling
+    check_kernel(kernel, process)
+    coupling.keeps_thresholds(process)
+    coupling.check_length(length)
+    for field, choices in (("grid", GRIDS), ("order", ORDERS)):
+        if getattr(student, field) not in choices:
+            raise ValueError(f"{field}={getattr(student, field)!r}: choose one of {choices}")
+    if not process.jumps_once and (student.order != "fixed" or student.grid == "profile"):
+        raise ValueError(
+            f"order={student.order!r}: with grid {student.grid!r}, only the absorbing process has an order of reveals; choose "
+            "order='fixed' and another grid"
+        )
+    for field, least in (("draws", 1), ("grid_points", 2), ("potentials", 0)):
+        if getattr(student, field) < least:
+            raise ValueError(f"{field}={getattr(student, field)}: must be {least} or more")
+    check_sharpness(student.temperature, student.top_p)
+    init_student(kernel, coupling, student.coefficient, 1, None, student.temperature)
+    check_coupling(kernel, coupling)
+    for field, plain in (("order", "fixed"), ("potentials", 0)):
+        if not isinstance(kernel, Kernel) and getattr(student, field) != plain:
+            raise ValueError(
+                f"{field}={getattr(student, field)!r}: kernel {kernel.name!r} draws in stages of its own; choose {plain!r}"
+            )
+
+
+def check_steps(steps: Sequence[int], student: StudentSettings, teacher: TeacherSettings) -> None:
+    """Raises ValueError where a number of steps has no student."""
+    if not steps:
+        raise ValueError("steps=(): is empty; name at least one number of steps")
+    check_halving(student.grid, steps)
+    for m in steps:
+        if m < 1:
+            raise ValueError(f"steps={m}: at least one step is needed")
+        if m > teacher.steps:
+            raise ValueError(f"steps={m}: is more than the teacher's {teacher.steps} steps")
+
+
+def check_potentials(
+    process: Process,
+    student: StudentSettings,
+    teacher: TeacherSettings,
+    optimization: OptimizeSettings,
+    rows: int | None,
+) -> None:
+    """Raises ValueError where pair potentials between the tokens of a step cannot be fitted or used."""
+    count = student.potentials
+    if not count:
+        return
+    if count < 4:
+        raise ValueError(f"potentials={count}: 0 for none, or at least 4 sequences to fit on")
+    if process.ordered:
+        raise ValueError(f"potentials={count}: need the absorbing or the uniform process, not {process.name!r}")
+    if not process.jumps_once and student.coupling.name != "iid":
+        raise ValueError(
+            f"potentials={count}: under uniform noise need coupling.name='iid', not {student.coupling.name!r}"
+        )
+    if optimization.steps and optimization.objective != "path_kl":
+        raise ValueError(f"potentials={count}: go with objective 'path_kl', or without an optimization")
+    if process.vocab_size > absorbing.MAX_VOCAB:
+        raise ValueError(
+            f"potentials={count}: need a table of {process.vocab_size} tokens squared; at most {absorbing.MAX_VOCAB} tokens"
+        )
+    available, where = (teacher.paths, "teacher paths") if teacher.source == "samples" else (rows, "training sequences")
+    if count > available:
+        raise ValueError(f"potentials={count}: is more than the {available} {where}")
+
+
+def _checked_data(model: Diffusion, data: np.ndarray | None) -> np.ndarray | None:
+    if data is None:
+        return None
+    tokens = np.asarray(data)
+    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer) or not tokens.size:
+        raise ValueError(f"data={tokens.dtype} {tokens.shape}: must be integers of shape (n, L)")
+    if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:
+        raise ValueError(f"data={int(tokens.max())}: the model's tokens are 0 ... {model.process.vocab_size - 1}")
+    return tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """One distillation, its settings checked."""
+
+    model: Diffusion
+    length: int
+    data: np.ndarray | None
+    seed: int
+    student: StudentSettings
+    teacher: TeacherSettings
+    optimization: OptimizeSettings
+    folder: pathlib.Path | None
+    teacher_folder: pathlib.Path | None
+    provenance: Mapping[str, Any]
+
+    def __call__(self, todo: Sequence[int]) -> dict[int, Sampler]:
+        began = time.monotonic()
+        paths = self.teacher_paths()
+        logging.info("teacher: %d paths of %d steps, %.1f s", *paths.states.shape[:2], time.monotonic() - began)
+        plans = self.plans(paths, todo)
+        logging.info("orders and grids: %.1f s", time.monotonic() - began)
+        found = {}
+        for steps, plan in plans.items():
+            path = student_path(self.folder, steps) if self.folder else None
+            start = init_student(
+                get_kernel(self.student.kernel),
+                plan.coupling,
+                self.student.coefficient,
+                steps,
+                plan.times,
+                self.student.temperature,
+                plan.log_potential,
+            )
+            own, gain = optimize(start, self.model, paths, self.optimization, path.parent if path else None)
+            own = dataclasses.replace(own, top_p=self.student.top_p)
+            metrics = {"seconds": round(time.monotonic() - began, 1), "optimize_gain": gain, **plan.metrics}
+            record = file.to_record(own.sampler(self.length, self.model.process, **self.facts(metrics)))
+            # What samples is what the file says, whether or not it is written: its numbers are rounded to a few digits.
+            found[steps] = file.from_record(record)
+            if path and jax.process_index() == 0:
+                found[steps].save(path)
+        logging.info("distilled M=%s in %.1f s", tuple(todo), time.monotonic() - began)
+        return found
+
+    def facts(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """What a student's file says of where it came from."""
+        source = {
+            "objective": self.optimization.objective,
+            "grid": self.student.grid,
+            "order": self.student.order,
+            "teacher_steps": self.teacher.steps,
+            "teacher_paths": self.teacher.paths,
+            "seed": self.seed,
+            **self.provenance,
+        }
+        return {"backbone": self.model.identity._asdict(), "provenance": source, "metrics": dict(metrics)}
+
+    def teacher_paths(self) -> TeacherPaths:
+        """The teacher's paths under the students' coupling, from the cache or made."""
+        kernel, coupling = get_kernel(self.student.kernel).stand_in, self.student.coupling
+        key = named_key(self.seed, Stream.TEACHER)
+        if self.teacher.source == "data":
+            rng = generator(self.seed, RowStream.TEACHER)
+            rows = self.data[rng.choice(len(self.data), self.teacher.paths, replace=False)]
+            draw = functools.partial(bridged_teacher, key, self.model.process, coupling, self.teacher.steps, rows)
+        else:
+            settings = self.teacher.steps, self.teacher.paths, self.length
+            draw = functools.partial(sample_teacher, key, self.model, kernel, coupling, *settings)
+        if self.teacher_folder is None and not self.teacher.cache:
+            return draw()
+        recipe = {
+            "process": file.describe(self.model.process),
+            "backbone": self.model.identity._asdict(),
+            "kernel": self.student.kernel,
+            "coupling": dataclasses.asdict(coupling),
+            "teacher": {name: getattr(self.teacher, name) for name in ("source", "steps", "paths")},
+            "data": "" if self.teacher.source == "samples" else hashlib.sha256(rows.tobytes()).hexdigest(),
+            "length": self.length,
+            "seed": self.seed,
+        }
+        return cached_teacher(self.teacher_folder or pathlib.Path(), recipe, draw, self.teacher.cache)
+
+    def plans(self, paths: TeacherPaths, todo: Sequence[int]) -> dict[int, Plan]:
+        """Orders and grids of every M, and pair potentials where they are asked for."""
+        kernel = get_kernel(self.student.kernel).stand_in
+        plan = functools.partial(make_plans, self.model, kernel, paths, self.student, todo)
+        if not self.student.potentials:
+            return plan()
+        tokens, keys = self.potential_sequences(paths)
+        if self.model.process.jumps_once:
+            return {m: absorbing.with_potentials(self.model, own, tokens, keys) for m, own in plan().items()}
+        last = None
+        if self.student.grid == "optimal":
+            judged = paths.repeated(self.student.draws)
+            last = uniform.denoising_cost(self.model, kernel, tokens, keys, judged)
+        plans = plan(denoising_cost=last)
+        return {m: uniform.with_potentials(self.model, kernel, own, tokens, keys) for m, own in plans.items()}
+
+    def potential_sequences(self, paths: TeacherPaths) -> tuple[np.ndarray, jax.Array]:
+        """Sequences (P, L) and keys that potentials are fitted on: data, or what the teacher drew."""
+        key, count = named_key(self.seed, Stream.POTENTIALS), self.student.potentials
+        if self.teacher.source == "samples":
+            return paths.tokens[:count].astype(np.int32), sequence_keys(key, count)
+        return potential_rows(self.data, self.seed, count), sequence_keys(key, count)
+
+
+def potential_rows(data: np.ndarray, seed: int, count: int) -> np.ndarray:
+    """The training sequences (count, L) that pair potentials are fitted on."""
+    chosen = generator(seed, RowStream.POTENTIALS).choice(len(data), count, replace=False)
+    return data[chosen].astype(np.int32)

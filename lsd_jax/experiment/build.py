@@ -1,0 +1,113 @@
+"""From a config to the nouns of the library, once. Nothing below this package sees a config."""
+
+import dataclasses
+import pathlib
+from typing import Any, TypeVar
+
+import ml_collections
+
+from lsd_jax.distill.settings import AlignmentSettings, OptimizeSettings, StudentSettings, TeacherSettings
+from lsd_jax.models import weights
+from lsd_jax.models.backbones import ModelSettings, Sizes, UNetSettings, network_sizes
+from lsd_jax.models.load import load_model
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.noise import make_noise
+from lsd_jax.processes.process import Process, make_process
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.tasks.registry import make_task
+from lsd_jax.tasks.task import Data, Judge, Task
+from lsd_jax.training.train import TrainingSettings
+
+TRAINED = "train/weights.safetensors"  # below the run directory
+
+Settings = TypeVar("Settings")
+
+
+def _filled(settings: type[Settings], section: ml_collections.ConfigDict, **nested: Any) -> Settings:
+    """The settings from the fields of a config's section that have their names."""
+    names = {field.name for field in dataclasses.fields(settings)} - set(nested)
+    values = {name: section[name] for name in names if name in section}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return settings(**values, **nested)
+
+
+def data_of(config: ml_collections.ConfigDict) -> Data:
+    """Which data."""
+    return _filled(Data, config.data)
+
+
+def judge_of(config: ml_collections.ConfigDict) -> Judge:
+    """The networks that samples are judged by."""
+    return _filled(Judge, config.evaluation)
+
+
+def task_of(config: ml_collections.ConfigDict, judged: bool = True) -> Task:
+    """The task, with its judges or without."""
+    return make_task(data_of(config), judge_of(config) if judged else None)
+
+
+def process_of(config: ml_collections.ConfigDict) -> Process:
+    """The noising process."""
+    noise, settings = config.process.noise.to_dict(), {}
+    if config.process.name == "gaussian":
+        settings = {"rate_sigma": config.process.rate_sigma, "q_sigma": config.process.q_sigma}
+    return make_process(config.process.name, config.data.vocab_size, make_noise(noise.pop("name"), **noise), **settings)
+
+
+def student_of(config: ml_collections.ConfigDict) -> StudentSettings:
+    """What students start from."""
+    return _filled(StudentSettings, config.student, coupling=Coupling(**config.student.coupling))
+
+
+def teacher_of(config: ml_collections.ConfigDict) -> TeacherSettings:
+    """The many-step teacher."""
+    return _filled(TeacherSettings, config.teacher)
+
+
+def optimization_of(config: ml_collections.ConfigDict) -> OptimizeSettings:
+    """The gradient descent on step parameters."""
+    return _filled(OptimizeSettings, config.distill, alignment=_filled(AlignmentSettings, config.distill.alignment))
+
+
+def model_settings(config: ml_collections.ConfigDict) -> ModelSettings:
+    """The network's settings."""
+    return _filled(ModelSettings, config.model, unet=_filled(UNetSettings, config.model.unet))
+
+
+def training_of(config: ml_collections.ConfigDict) -> TrainingSettings:
+    """How a network is trained."""
+    return _filled(TrainingSettings, config.training)
+
+
+def sizes_of(config: ml_collections.ConfigDict) -> Sizes:
+    """The sizes of the network to train."""
+    causal = config.training.loss == "autoregressive"
+    return network_sizes(model_settings(config), config.data.vocab_size, tuple(config.data.shape), causal)
+
+
+def model_of(config: ml_collections.ConfigDict, workdir: pathlib.Path, task: Task | None = None) -> Diffusion:
+    """The frozen diffusion model: loaded and checked, trained below the run directory, or the task's exact denoiser.
+
+    Raises:
+        ValueError, FileNotFoundError: weights missing, broken, or for another vocabulary or process.
+    """
+    process, settings = process_of(config), model_settings(config)
+    if settings.name == "oracle":
+        return (task or task_of(config, judged=False)).oracle(process)
+    source = settings.weights
+    if not source and settings.name in ("ddit", "unet"):
+        source = weights_path(config, workdir)
+    return load_model(
+        settings.name,
+        source,
+        process,
+        dtype=settings.dtype,
+        output=settings.output,
+        shape=tuple(config.data.shape),
+        fix_logistic=settings.unet.fix_logistic,
+    )
+
+
+def weights_path(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
+    """The file of the network's weights: named by the config, or trained into the run directory."""
+    return weights.resolve(config.model.weights) if config.model.weights else workdir / TRAINED

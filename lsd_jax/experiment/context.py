@@ -1,0 +1,116 @@
+"""What the cells of one task share: the task, the model, and what likelihoods are measured on."""
+
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from lsd_jax.experiment import build
+from lsd_jax.experiment.records import DATA
+from lsd_jax.keys import RowStream, cell_key, generator, sequence_keys
+from lsd_jax.metrics.bootstrap import mean_interval
+from lsd_jax.models.model import Diffusion
+from lsd_jax.samplers.likelihood import continuous_time_nats, elbo_nats
+from lsd_jax.samplers.registry import get_kernel
+from lsd_jax.samplers.sampler import Sampler, sampler
+from lsd_jax.samplers.simulate import draw_and_count
+from lsd_jax.tasks.task import Task, floor
+
+
+class Context:
+    """What the cells of one task share: task, model, held-out sequences with their many-step cost, and fresh teacher samples."""
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path, seed: int):
+        self.config, self.seed = config, seed
+        self.task: Task = build.task_of(config)
+        self.model: Diffusion = build.model_of(config, workdir, self.task)
+        self._judged = False
+
+    def _judge(self) -> None:
+        """Prepares what likelihoods need, once; a distillation alone does without."""
+        if self._judged:
+            return
+        self._judged = True
+        settings, batch = self.config.evaluation, self.config.evaluation.batch_size
+        self._held_out = self.task.split("test")[: settings.held_out]
+        exact = self.task.exact_log_prob(self._held_out) if self.config.model.name == "oracle" else None
+        self._teacher = self._teacher_nats = None
+        if exact is not None:
+            self._many = -exact
+            self._teacher, self._teacher_nats = self._held_out, self._many
+            return
+        self._many = np.zeros(0)
+        if len(self._held_out):
+            self._many = continuous_time_nats(self.model, cell_key(self.seed, "many"), self._held_out, batch)
+        if (
+            self.config.teacher.source == "samples"
+        ):  # a teacher of data has the data's distribution: the gap says it all
+            student, steps = build.student_of(self.config), self.config.teacher.steps
+            many = sampler("euler", steps)
+            many = dataclasses.replace(many, kernel=get_kernel(student.kernel).stand_in, coupling=student.coupling)
+            many = many.bound_to(self.model, self.task.length)
+            keys = sequence_keys(cell_key(self.seed, "draw"), self.config.teacher.paths)
+            self._teacher = draw_and_count(self.model, many, keys, batch)[0]
+            # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
+            self._teacher_nats = elbo_nats(self.model, many, cell_key(self.seed, "path"), self._teacher, batch)
+
+    @property
+    def held_out(self) -> np.ndarray:
+        """Test sequences (n, L) that likelihoods are measured on."""
+        self._judge()
+        return self._held_out
+
+    def without_network(self, name: str, seed: int, count: int) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
+        """Tokens, facts and likelihood metrics of real data or of a degenerate baseline."""
+        facts: dict[str, Any] = {"nfe": 0, "calls": 0, "kernel": ""}
+        if name != DATA:
+            rng = generator(seed, RowStream.DEGENERATE)
+            draw = self.task.baselines()[name]
+            return draw(rng, self.task.split("train"), count, self.task.length), facts, {}
+        tokens = self.task.data_row(seed, count)
+        facts["best"] = dict(self.task.best)
+        if self.config.evaluation.floor_draws:
+            facts["floor"] = floor(self.task, len(tokens), self.config.evaluation.floor_draws, seed)
+        bits = self._many / self.task.length / np.log(2) if len(self.held_out) else ()
+        return tokens, facts, {"bound_bits": mean_interval(bits)} if len(bits) else {}
+
+    def elbo(self, drawn: Sampler, key: jax.Array) -> np.ndarray | None:
+        """The M-step ELBO (n,) of the held-out sequences or their exact cost, nats each; None where there is neither."""
+        if not len(self.held_out) or not drawn.has_likelihood(self.model.process):
+            return None
+        return elbo_nats(self.model, drawn, key, self.held_out, self.config.evaluation.batch_size)
+
+    def likelihood_metrics(self, drawn: Sampler, nats: np.ndarray | None) -> dict[str, Any]:
+        """name -> (mean, low, high) of the ELBO on held-out sequences and of the path KL, as far as there are any."""
+        metrics = {}
+        if nats is not None:
+            metrics["bound_bits"] = mean_interval(nats / self.task.length / np.log(2))
+            # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
+            metrics["gap_nats"] = mean_interval(nats - self._many)
+        of_paths = drawn.has_likelihood(self.model.process) and drawn.kernel.nll is None
+        if of_paths and self._teacher is not None and len(self._teacher):
+            if self._teacher is not self._held_out:
+                key, batch = cell_key(self.seed, "path"), self.config.evaluation.batch_size
+                nats = elbo_nats(self.model, drawn, key, self._teacher, batch)
+            metrics["path_kl_nats"] = mean_interval(nats - self._teacher_nats)
+        return metrics
+
+
+def timed_draw(
+    model: Diffusion, drawn: Sampler, key: jax.Array, settings: ml_collections.ConfigDict
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Samples, the network evaluations really made, and seconds per sequence, the first batch (compilation) left out."""
+    keys, batch = sequence_keys(key, settings.num_samples), settings.batch_size
+    tokens, calls = draw_and_count(model, drawn, keys[:batch], batch)
+    facts = {}
+    if settings.num_samples > batch:
+        began = time.perf_counter()
+        more_tokens, more_calls = draw_and_count(model, drawn, keys[batch:], batch)
+        facts["seconds_per_sequence"] = (time.perf_counter() - began) / len(more_tokens)
+        tokens, calls = np.concatenate([tokens, more_tokens]), np.concatenate([calls, more_calls])
+    mean = round(float(calls.mean()), 2)
+    return tokens, {"nfe": mean, "calls": mean, **facts}

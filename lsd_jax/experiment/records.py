@@ -1,0 +1,154 @@
+"""The records of a run directory: JSON written whole or not at all, read back as rows, and bound to one config."""
+
+import functools
+import json
+import math
+import os
+import pathlib
+import re
+import subprocess
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+Row = dict[str, Any]  # a cell's record with its metrics flattened in as (value, low, high)
+
+DATA = "real data"  # the sampler of a task's own row
+EXACT = 2**31 - 1  # the budget of samplers that make as many network calls as they need
+LAYOUT = 2  # of a run directory; an earlier one had evaluation/ or variants/ and a bare config.json
+
+ALIASES = {"transition_tv": "lag1_tv"}  # metrics of earlier records
+# Sampler names of earlier records, as (pattern, today's form).
+_SAMPLERS = (
+    (r"^data$", DATA),
+    (r"^LSD\+ student \(ours\)$", "path-KL student"),
+    (r"^(LSD\+?) eq\. (\d)", r"\1 (Eq. \2)"),
+    (r"^dial ", "KL mix "),
+    (r"\bpolished\b", "optimized"),
+    (r"\bneighbours\b", "potentials"),
+    (r"^cheat: ", "degenerate: "),
+    (r"^(Euler|Tweedie) T=", r"\1, T="),
+)
+
+
+def write_json(path: pathlib.Path, record: Any) -> None:
+    """Writes a record whole or not at all, and its folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """What `write_json` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not JSON.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"path={str(path)!r}: no such file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"path={str(path)!r}: not JSON: {error}") from None
+
+
+def flatten(record: Mapping[str, Any]) -> Row:
+    """A record as a row: metrics beside the other fields, intervals as tuples, earlier names replaced by today's."""
+    row = {**record, **record.get("metrics", {})}
+    row.pop("metrics", None)
+    row = {ALIASES.get(name, name): _interval(value) for name, value in row.items()}
+    for field in ("best", "floor"):
+        if field in row:
+            row[field] = {ALIASES.get(name, name): _interval(value) for name, value in row[field].items()}
+    if "sampler" in row:
+        row["sampler"] = functools.reduce(lambda name, form: re.sub(*form, name), _SAMPLERS, row["sampler"])
+    return row
+
+
+def read_rows(folder: pathlib.Path) -> list[Row]:
+    """Every record (*.json) of a folder as a row, in the order of the file names."""
+    return [flatten(read_json(file)) for file in sorted(folder.glob("*.json"))]
+
+
+def read_published(path: pathlib.Path) -> list[Row]:
+    """The rows of a table written by any revision (metrics.json, summary.json, earlier rows.json), named as today.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is no table of samplers.
+    """
+    records = read_json(path)
+    if not isinstance(records, list) or not all(isinstance(row, dict) and "sampler" in row for row in records):
+        raise ValueError(f"path={str(path)!r}: not a list of rows with a sampler each")
+    rows = []
+    for record in records:
+        row = {"task": path.stem, "budget": record.get("steps", math.ceil(record["nfe"])), **flatten(record)}
+        row = {name: value for name, value in row.items() if name not in ("rank", "ranks", "milliseconds")}
+        rows.append(row)  # without what a report computes again
+    return rows
+
+
+def slug(name: str) -> str:
+    """A name as that of a file or folder."""
+    return re.sub(r"[^a-z0-9.]+", "_", name.lower()).strip("_")
+
+
+def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
+    """Binds a run directory to its config, so that no other experiment resumes from it or writes over it.
+
+    Args:
+        wanted: the config as a tree that JSON can hold; kept in config.json beside the layout's number.
+
+    Raises:
+        FileExistsError: the directory holds a run of another config or of an earlier layout, or files that are no run.
+    """
+    if jax.process_index() > 0:
+        return
+    path, config = workdir / "config.json", json.loads(json.dumps(wanted))
+    held = read_json(path) if path.exists() else {"layout": LAYOUT}
+    if held.get("layout") != LAYOUT or any((workdir / name).exists() for name in ("evaluation", "variants")):
+        raise FileExistsError(
+            f"workdir={str(workdir)!r}: holds a run of another layout (this code writes layout {LAYOUT}), which cannot be "
+            "resumed; choose another --workdir"
+        )
+    if path.exists():
+        changed = sorted(_differences(held["config"], config))
+        if changed:
+            raise FileExistsError(
+                f"workdir={str(workdir)!r}: holds a run with other values of {', '.join(changed[:5])}; "
+                "choose another --workdir, or delete that one"
+            )
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise FileExistsError(f"workdir={str(workdir)!r}: is not empty and holds no run; choose another --workdir")
+    else:
+        write_json(path, {"layout": LAYOUT, "config": config})
+
+
+def revision() -> str:
+    """The code's git revision, with a plus where files differ from it; "unknown" outside a checkout."""
+    folder = pathlib.Path(__file__).parents[1]
+    try:
+        call = functools.partial(subprocess.run, cwd=folder, capture_output=True, text=True, check=True)
+        head = call(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+        return head + ("+" if call(["git", "status", "--porcelain", "--", "."]).stdout.strip() else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _interval(value: Any) -> Any:
+    """A list of three numbers as (value, low, high); anything else as it is."""
+    if isinstance(value, list | tuple) and len(value) == 3 and all(isinstance(v, int | float) for v in value):
+        return tuple(value)
+    return value
+
+
+def _differences(old: Any, new: Any, prefix: str = "config") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        found = []
+        for name in old.keys() | new.keys():
+            found += _differences(old.get(name), new.get(name), f"{prefix}.{name}")
+        return found
+    return [] if old == new else [prefix]

@@ -1,0 +1,237 @@
+"""The stages train -> distill -> evaluate -> report, and sample and verify; each resumes where it stopped."""
+
+import dataclasses
+import json
+import pathlib
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+
+from lsd_jax import parallel
+from lsd_jax.experiment import build, check
+from lsd_jax.experiment.records import claim, revision
+from lsd_jax.experiment.report.page import ReportSettings
+from lsd_jax.experiment.report.page import build as build_report
+from lsd_jax.experiment.study import Study
+from lsd_jax.keys import Stream, named_key, sequence_keys
+from lsd_jax.models import weights
+from lsd_jax.samplers import file
+from lsd_jax.samplers.likelihood import continuous_time_nats
+from lsd_jax.samplers.registry import SAMPLERS, get_sampler
+from lsd_jax.samplers.sampler import Sampler, check_time, sampler
+from lsd_jax.samplers.simulate import draw_and_count
+from lsd_jax.tasks.task import Data
+from lsd_jax.tasks.tokens import read_tokens
+from lsd_jax.training.train import train as train_network
+
+STAGES = ("all", "train", "distill", "evaluate", "report", "verify")
+
+
+def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, command: str) -> None:
+    """Runs a stage, or all of them.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: bad input, in one line, before any long work.
+    """
+    provenance = {"command": command, "revision": revision(), "precision": config.model.dtype}
+    study = Study(config, workdir, provenance)
+    entries = study.entries()
+    if config.samplers:
+        check.check_study(config, stage, workdir, entries)
+    else:
+        check.check(config, stage, workdir)
+    if stage == "verify":
+        print(verify(config, workdir))
+        return
+    claim(workdir, json.loads(config.to_json()))
+    if stage == "train" or (stage == "all" and check.trained_here(config)):
+        train(config, workdir, {**provenance, "seed": config.seed})
+    if stage in ("all", "distill"):
+        study.distill()
+    if stage in ("all", "evaluate"):
+        study.evaluate()
+    if stage in ("all", "evaluate", "report") and jax.process_index() == 0:
+        print(report(study))
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: dict[str, Any]) -> None:
+    """Trains the network into the run directory and writes its EMA weights with a card."""
+    path = workdir / build.TRAINED
+    if path.exists():
+        logging.info("%s exists: not trained again", path)
+        return
+    began = time.monotonic()
+    task, process, sizes = build.task_of(config, judged=False), build.process_of(config), build.sizes_of(config)
+    training = build.training_of(config)
+    batches = task.batches(training.batch_size // jax.process_count(), config.seed)
+    with check.section("training"):
+        validation = task.split("validation")
+        params, result = train_network(training, sizes, process, batches, validation, path.parent, config.seed)
+    card = {
+        "data": config.data.to_dict(),
+        "process": {"name": process.name, **file.describe(process)},
+        "training": config.training.to_dict(),
+        "hours_of_last_start": round((time.monotonic() - began) / 3600, 2),
+        **result,
+        **provenance,
+    }
+    if jax.process_index() == 0:
+        weights.save(path, params, sizes, card)
+    logging.info("%s: %.4f +- %.4f bits per token on validation", path, *result.values())
+
+
+def report(study: Study) -> str:
+    """Writes the study's report, and returns the tables for the terminal."""
+    config = study.config
+    settings = ReportSettings(
+        ours=config.report.ours,
+        figure_samplers=tuple(config.report.figure_samplers),
+        frontier_steps=tuple(config.report.frontier_steps),
+        frontier_mix=tuple(config.report.frontier_mix),
+        frontier_temperatures=tuple(config.report.frontier_temperatures),
+        summary=_summary(config),
+    )
+    tasks = {entry.name: build.task_of(study.configs[entry.name]) for entry in study.tasks}
+    title = f"lsd_jax: {', '.join(dict.fromkeys(task.name for task in tasks.values()))}"
+    return build_report(study.workdir, tasks, study.rows(), settings, title)
+
+
+def _summary(config: ml_collections.ConfigDict) -> str:
+    return (
+        "Few-step samplers of frozen diffusion models, at equal true numbers of network evaluations (NFE). The M-step ELBO is "
+        "an upper bound on -log p(x) under the few-step sampler itself, on held-out data. It is a proper score: no temperature "
+        "lowers it below the truth. Bounds of different kinds of order are not equally tight. Gen-PPL falls with repetition: "
+        f"read it only beside entropy and divergences. Samples per cell: {config.evaluation.num_samples}."
+    )
+
+
+def verify(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
+    """Compares the network's perplexity on known sequences with `config.verify.perplexity`, and says so in one line.
+
+    The perplexity is exp of the continuous-time ELBO in nats per token, which papers report for diffusion models. Sequences come
+    from `config.verify.path`, or else are the data's test split.
+
+    Raises:
+        ValueError: no sequences, no known perplexity, or the network misses it.
+    """
+    settings, length = config.verify, config.data.sequence_length
+    if not settings.perplexity > 0:
+        raise ValueError(
+            f"config.verify.perplexity={settings.perplexity}: name the perplexity that the weights should have"
+        )
+    with check.section("verify"):
+        data: Data = build.data_of(config)
+        rows = read_tokens(settings.path, data) if settings.path else build.task_of(config, judged=False).split("test")
+    rows = rows[: settings.sequences]
+    if not len(rows):
+        raise ValueError(
+            "config.verify.path='': name a text (with config.data.tokenizer) or a .npy file of tokens to measure on"
+        )
+    with check.section("model"):
+        model = build.model_of(config, workdir)
+    key = named_key(config.seed, Stream.VERIFY)
+    nats = continuous_time_nats(model, key, rows, config.evaluation.batch_size) / length
+    found = float(np.exp(nats.mean()))
+    error = found * float(nats.std() / np.sqrt(len(nats)))
+    measured = f"perplexity {found:.4f} +- {error:.4f} on {len(rows)} sequences of {length} tokens"
+    off = found / settings.perplexity - 1
+    if not abs(off) <= settings.tolerance:
+        raise ValueError(
+            f"config.model.weights={config.model.weights!r}: {measured}, but {settings.perplexity:g} is known: {off:+.1%}, "
+            f"more than config.verify.tolerance={settings.tolerance:g}; another checkpoint, other data, or wrongly read weights"
+        )
+    return f"verified: {measured}, {off:+.2%} from the known {settings.perplexity:g}"
+
+
+def sample(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    student: str = "",
+    name: str = "",
+    steps: int = 0,
+    count: int = 8,
+    prompt: str = "",
+    output: str = "",
+) -> None:
+    """Draws with the config's model, and prints or saves one sequence per line; images also as a PNG.
+
+    Args:
+        student: a finished student's file, or empty: then `name`, any kernel or event sampler, in `steps` equal steps (an event
+            sampler's budget) at config.student.temperature and top_p.
+        count: how many sequences.
+        prompt: characters that every sequence starts with; "_" is filled in. Text only.
+        output: a file to write; .png of images.
+
+    Raises:
+        ValueError, FileNotFoundError, FileExistsError: no or another student or sampler, a prompt that does not fit, or the
+            output exists.
+    """
+    if bool(student) == bool(name):
+        raise ValueError(
+            "--stage=sample needs --student=PATH/student.json, or --sampler=NAME --steps=M, one of the two"
+        )
+    with check.section("process"):
+        process = build.process_of(config)
+    if student:
+        drawn = _of_file(student, process)
+    else:
+        drawn = _by_name(config, process, name, steps)
+    target = pathlib.Path(output).expanduser() if output else None
+    if target and target.exists():
+        raise FileExistsError(f"--output={output!r} exists; choose another name")
+    with check.section("data"):
+        task = build.task_of(config, judged=False)
+    try:
+        condition = task.condition(prompt, count) if prompt else None
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
+    with check.section("model"):
+        model = build.model_of(config, workdir, task)
+    with check.section("student"):
+        check_time(drawn.kernel, model.time_conditioned)
+    if student and drawn.facts["backbone"]["sha256"] != model.identity.sha256:
+        logging.warning("the student was distilled from another network: %s", drawn.facts["backbone"])
+    drawn = drawn.bound_to(model, task.length)
+    devices = parallel.data_mesh().size
+    batch = min(-(-count // devices) * devices, config.evaluation.batch_size)
+    keys = sequence_keys(named_key(config.seed, Stream.SAMPLE), count)
+    tokens, calls = draw_and_count(model, drawn, keys, batch, condition)
+    text = "\n".join(map(task.decode, tokens))
+    if target:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if target and target.suffix == ".png" and task.shape:
+        from lsd_jax.experiment.report import figures
+
+        figures.image_rows({f"NFE {calls.mean():g}": task.images(tokens)}).savefig(target, dpi=130)
+    elif target:
+        target.write_text(text + "\n")
+    else:
+        print(text)
+    logging.info("%d samples, %g network evaluations each", count, calls.mean())
+
+
+def _of_file(student: str, process: Any) -> Sampler:
+    """The sampler of a file, whose process must be the config's."""
+    drawn = file.load_sampler(student)
+    for field, value in file.describe(process).items():
+        if (theirs := file.describe(drawn.process).get(field)) != value:
+            raise ValueError(f"--student={student!r}: has {field}={theirs!r}, this config {value!r}")
+    return drawn
+
+
+def _by_name(config: ml_collections.ConfigDict, process: Any, name: str, steps: int) -> Sampler:
+    """A sampler by name, its draws independent, on equal steps."""
+    if name not in SAMPLERS:
+        raise ValueError(f"--sampler={name!r}: choose one of {sorted(SAMPLERS)}")
+    if process.name not in (known := get_sampler(name).processes):
+        raise ValueError(f"--sampler={name!r} is defined for {known}, not for {process.name!r}")
+    if steps < 1:
+        raise ValueError(f"--sampler={name!r} needs --steps=M, one or more")
+    with check.section("student"):
+        found = sampler(name, steps, temperature=config.student.temperature, top_p=config.student.top_p)
+    return dataclasses.replace(found, length=config.data.sequence_length)

@@ -1,0 +1,299 @@
+"""A study: cells of tasks x samplers x budgets x seeds, each evaluated once and resumable, all in one record format.
+
+A plain run is a study of one task. An entry of config.tasks or config.samplers is (name, changes of the config, random stream).
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+
+from lsd_jax.distill.distill import distill
+from lsd_jax.experiment import build
+from lsd_jax.experiment.context import Context, timed_draw
+from lsd_jax.experiment.records import DATA, EXACT, read_rows, slug, write_json
+from lsd_jax.keys import cell_key
+from lsd_jax.progress import Progress
+from lsd_jax.samplers.file import to_record
+from lsd_jax.samplers.kernel import EventSampler
+from lsd_jax.samplers.registry import get_sampler
+from lsd_jax.samplers.sampler import Sampler, nfe_of, sampler, steps_within
+from lsd_jax.samplers.schedule import FIXED_GRIDS
+
+_SEVERAL = 8  # samplers: above it programs are kept on disk, and dropped from memory when no cell calls them again
+
+
+class Entry(NamedTuple):
+    """A task or a sampler of a study: its name, (field, value) pairs that it changes, and the name of its random stream."""
+
+    name: str
+    changes: tuple[tuple[str, Any], ...]
+    stream: str
+
+
+class Cell(NamedTuple):
+    """One sampler at one budget of network evaluations on one task with one seed; a budget of 0 needs no network."""
+
+    task: str
+    sampler: str
+    budget: int
+    steps: int
+    seed: int
+
+    @property
+    def stem(self) -> str:
+        """The name of its files."""
+        return f"{slug(self.task)}__{slug(self.sampler)}__{self.budget}__seed{self.seed}"
+
+
+def resolve(config: ml_collections.ConfigDict, entry: Entry, field: str = "samplers") -> ml_collections.ConfigDict:
+    """The config with an entry's changes.
+
+    Raises:
+        ValueError: the entry changes a field that does not exist.
+    """
+    resolved = config.copy_and_resolve_references()
+    for name, value in entry.changes:
+        *sections, last = name.split(".")
+        section = resolved
+        for part in sections:
+            section = section[part] if part in section else {}
+        if last not in section:
+            raise ValueError(f"config.{field}: {entry.name!r} changes config.{name}, which does not exist")
+        section[last] = tuple(value) if isinstance(value, list) else value
+    return resolved
+
+
+def is_distilled(config: ml_collections.ConfigDict) -> bool:
+    """Whether a config's sampler is learned, or else the plain sampler of its kernel on a fixed grid."""
+    student = config.student
+    plain = student.grid in FIXED_GRIDS and student.order == "fixed" and not config.distill.steps
+    return not isinstance(get_sampler(student.kernel), EventSampler) and (not plain or student.potentials > 0)
+
+
+def default_samplers(config: ml_collections.ConfigDict) -> list[Entry]:
+    """What a plain run compares: our student, Euler and an analytic or ancestral sampler, untuned, at equal network evaluations.
+
+    Euler at lower temperatures is the control, and Euler at config.evaluation.reference_steps the many-step reference.
+    """
+    plain = {
+        "grid": "uniform",
+        "order": "fixed",
+        "coupling.name": "iid",
+        "potentials": 0,
+        "temperature": 1.0,
+        "top_p": 1.0,
+    }
+
+    def entry(name: str, stream: str, **changes: Any) -> Entry:
+        own = {"distill.steps": 0, **{f"student.{field}": value for field, value in (plain | changes).items()}}
+        return Entry(name, tuple(own.items()), stream)
+
+    steps, many = tuple(config.student.steps), config.evaluation.reference_steps
+    more = "ancestral" if config.process.name == "gaussian" else "tweedie"
+    tempered = [
+        entry(f"Euler, T={t:g}", f"euler_T{t:g}", kernel="euler", temperature=t) for t in config.evaluation.temperatures
+    ]
+    return [
+        Entry(config.report.ours, (), "student"),
+        entry("Euler", "euler", kernel="euler", steps=(*steps, *((many,) if many and many not in steps else ()))),
+        entry(more.capitalize(), more, kernel=more),
+        *tempered,
+    ]
+
+
+class Study:
+    """The cells of a config and what they share; evaluated cell by cell."""
+
+    def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: Mapping[str, Any]):
+        self.config, self.workdir, self.provenance = config, workdir, provenance
+        self.tasks = [Entry(*entry) for entry in config.tasks] or [Entry(config.data.name, (), config.data.name)]
+        self.samplers = [Entry(*entry) for entry in config.samplers] or default_samplers(config)
+        self.seeds = tuple(config.seeds) or (config.seed,)
+        self.configs = {task.name: resolve(config, task, "tasks") for task in self.tasks}
+        self._contexts: dict[str, Context] = {}
+
+    def entries(self) -> dict[tuple[str, str], tuple[ml_collections.ConfigDict, bool]]:
+        """(task, sampler) -> its config and whether it is distilled; a sampler not defined for a process has none there."""
+        found = {}
+        for task in self.tasks:
+            for entry in self.samplers:
+                own = resolve(self.configs[task.name], entry)
+                if own.process.name in get_sampler(own.student.kernel).processes:
+                    kernel = get_sampler(own.student.kernel)
+                    if own.nfe:
+                        steps = sorted({steps_within(kernel, budget) for budget in own.nfe})
+                        own.student.steps = tuple(m for m in steps if m > 1 or isinstance(kernel, EventSampler))
+                    found[task.name, entry.name] = own, is_distilled(own)
+        return found
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell: the data's own row and degenerate baselines first, then the samplers by task and seed."""
+        entries = self.entries()
+        for task in self.tasks:
+            data = build.task_of(self.configs[task.name], judged=False)
+            names = [DATA] if data.has_data else []
+            names += data.baselines() if self.config.evaluation.degenerate else []
+            yield from (Cell(task.name, name, 0, 0, self.seeds[0]) for name in names)
+            for seed in self.seeds:
+                for entry in self.samplers:
+                    if (task.name, entry.name) in entries:
+                        own, _ = entries[task.name, entry.name]
+                        yield from (Cell(task.name, entry.name, *pair, seed) for pair in self._budgets(own))
+
+    def _budgets(self, own: ml_collections.ConfigDict) -> Iterator[tuple[int, int]]:
+        """(budget, steps) of a sampler; an exact sampler makes as many calls as it needs."""
+        kernel = get_sampler(own.student.kernel)
+        if isinstance(kernel, EventSampler):
+            yield from [(EXACT, 1)] if kernel.exact else [(steps, steps) for steps in own.nfe or own.student.steps]
+        elif own.nfe:
+            pairs = ((budget, steps_within(kernel, budget)) for budget in own.nfe)
+            yield from (pair for pair in pairs if pair[1] > 1)
+        else:
+            yield from ((nfe_of(kernel, steps), steps) for steps in own.student.steps)
+
+    def path(self, cell: Cell) -> pathlib.Path:
+        """A cell's record."""
+        return self.workdir / "cells" / f"{cell.stem}.json"
+
+    def distill(self) -> None:
+        """Distills every student that is not there yet."""
+        for (task, name), (own, distilled) in self.entries().items():
+            for seed in self.seeds if distilled else ():
+                self.students(task, name, own, seed)
+
+    def students(self, task: str, name: str, own: ml_collections.ConfigDict, seed: int) -> dict[int, Sampler]:
+        """The distilled samplers of one entry, task and seed by their number of steps; made where they are not there yet."""
+        context = self.context(task)
+        teacher = build.teacher_of(own)
+        return distill(
+            context.model,
+            tuple(own.student.steps),
+            length=own.data.sequence_length,
+            data=context.task.split("train") if teacher.source == "data" else None,
+            seed=seed,
+            student=build.student_of(own),
+            teacher=teacher,
+            optimization=build.optimization_of(own),
+            folder=self.student_folder(task, name, seed),
+            teacher_folder=self.workdir / "teacher" / (slug(task) if len(self.tasks) > 1 else ""),
+            provenance={**self.provenance, "seed": seed},
+        )
+
+    def student_folder(self, task: str, name: str, seed: int) -> pathlib.Path:
+        """Where an entry's students lie: below students/, with the task, sampler and seed where there are several."""
+        distilled = {sampler for (_, sampler), (_, distilled) in self.entries().items() if distilled}
+        parts = (task, len(self.tasks)), (name, len(distilled)), (f"seed{seed}", len(self.seeds))
+        return self.workdir.joinpath("students", *[slug(part) for part, count in parts if count > 1])
+
+    def evaluate(self) -> None:
+        """Evaluates every cell that has no record yet."""
+        entries, cells = self.entries(), list(self.cells())
+        todo = [cell for cell in cells if not self.path(cell).exists()]
+        if not todo:
+            logging.info("all cells are evaluated")
+            return
+        several = len(self.samplers) > _SEVERAL or len(self.seeds) > 1 or len(self.tasks) > 1
+        if several:
+            jax.config.update("jax_compilation_cache_dir", str(self.workdir / "xla"))  # cells of one task compile alike
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        # The work of a cell is its network evaluations: counted in them, the remaining time holds from the first cell on.
+        work = {cell: self._work(cell) for cell in todo}
+        done, progress = 0, Progress("evaluate, network evaluations", sum(work.values()), every=0.0)
+        for index, cell in enumerate(todo):
+            if several and index and cell.sampler != todo[index - 1].sampler:
+                jax.clear_caches()  # programs that nobody calls again keep memory maps, of which a process has 65,530
+            record = self._record(cell, entries)
+            if jax.process_index() == 0:
+                write_json(self.path(cell), record)
+            done += work[cell]
+            progress(done, seconds=record["seconds"])
+
+    def _work(self, cell: Cell) -> int:
+        return self.configs[cell.task].data.sequence_length if cell.budget == EXACT else max(cell.budget, 1)
+
+    def _record(self, cell: Cell, entries: Mapping) -> dict[str, Any]:
+        """The record of one cell; its samples and likelihoods go beside it as npz."""
+        began, context = time.monotonic(), self.context(cell.task)
+        task, settings = context.task, context.config.evaluation
+        arrays: dict[str, np.ndarray] = {}
+        if cell.budget == 0:
+            arrays["tokens"], facts, metrics = context.without_network(cell.sampler, cell.seed, settings.num_samples)
+        else:
+            own, distilled = entries[cell.task, cell.sampler]
+            drawn, facts = self._sampler(cell, own, distilled)
+            key_draw, key_bound = jax.random.split(cell_key(cell.seed, self._stream(cell)))
+            arrays["tokens"], timing = timed_draw(context.model, drawn, key_draw, settings)
+            facts |= timing
+            nats = context.elbo(drawn, key_bound)
+            if nats is not None:
+                arrays["bound_nats"] = nats
+            metrics = context.likelihood_metrics(drawn, nats)
+        metrics |= task.measure(arrays["tokens"], cell.seed, settings.resamples)
+        if jax.process_index() == 0:
+            self.path(cell).parent.mkdir(parents=True, exist_ok=True)
+            np.savez_compressed(self.path(cell).with_suffix(".npz"), **arrays)
+        return {
+            **cell._asdict(),
+            "stem": cell.stem,
+            **facts,
+            "samples": len(arrays["tokens"]),
+            "held_out": len(context.held_out),
+            "length": task.length,
+            "metrics": metrics,
+            "seconds": round(time.monotonic() - began, 2),
+            **task.facts(),
+            **self.provenance,
+            "seed": cell.seed,
+        }
+
+    def _stream(self, cell: Cell) -> str:
+        """The name of a cell's random stream."""
+        stream = next(entry.stream for entry in self.samplers if entry.name == cell.sampler)
+        return self.config.stream.format(name=stream, slug=slug(stream), steps=cell.steps, seed=cell.seed)
+
+    def _sampler(self, cell: Cell, own: ml_collections.ConfigDict, distilled: bool) -> tuple[Sampler, dict[str, Any]]:
+        """The sampler of a cell, as its kernel is or distilled, and what its record says of it."""
+        context, student = self.context(cell.task), own.student
+        facts: dict[str, Any] = {"kernel": student.kernel}
+        if not distilled:
+            chosen = {"temperature": student.temperature, "top_p": student.top_p}
+            if not isinstance(get_sampler(student.kernel), EventSampler):
+                chosen |= {"grid": student.grid, "coupling": build.student_of(own).coupling}
+            found = sampler(student.kernel, cell.steps, **chosen)
+        else:
+            began = time.monotonic()
+            found = self.students(cell.task, cell.sampler, own, cell.seed)[cell.steps]
+            record = to_record(found)
+            shown = (
+                "process",
+                "noise",
+                "time_grid",
+                "coefficient",
+                "coefficients",
+                "temperatures",
+                "coupling",
+                "metrics",
+            )
+            facts["student"] = {name: record[name] for name in shown}
+            facts["distill_seconds"] = round(time.monotonic() - began, 2)
+        facts["coupling"] = dataclasses.asdict(found.coupling)
+        return found.bound_to(context.model, own.data.sequence_length), facts
+
+    def context(self, task: str) -> Context:
+        """What the cells of one task share; one task's at a time, since networks and data take memory."""
+        if task not in self._contexts:
+            self._contexts = {task: Context(self.configs[task], self.workdir, self.seeds[0])}
+        return self._contexts[task]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the cells that have a record, in the order of the cells."""
+        place = {cell.stem: index for index, cell in enumerate(self.cells())}
+        rows = [row for row in read_rows(self.workdir / "cells") if row["stem"] in place]
+        return sorted(rows, key=lambda row: place[row["stem"]])

@@ -1,0 +1,33 @@
+"""What a table says of a metric: its name in records, its heading and its form. Every metric's file owns its columns."""
+
+from typing import NamedTuple
+
+Metrics = dict[str, tuple[float, float, float]]  # name -> (value, low, high)
+
+
+class Column(NamedTuple):
+    """One metric as tables and figures show it.
+
+    Attributes:
+        name: of the metric in records.
+        heading: in a report, with its unit.
+        form: of its numbers.
+        short: its heading in a terminal; empty: `heading`.
+        best: the value that no sampler can better: 0 of a divergence. None: the data's own value, or there is none.
+        shown: whether tables show it; the others are recorded only.
+    """
+
+    name: str
+    heading: str
+    form: str = "{:.3f}"
+    short: str = ""
+    best: float | None = None
+    shown: bool = True
+
+
+# What a sampler says of given sequences. The M-step ELBO is an upper bound on -log p(x) under the few-step sampler itself.
+LIKELIHOOD_COLUMNS = (
+    Column("bound_bits", "M-step ELBO, bits per token", short="M-step ELBO"),
+    Column("gap_nats", "above continuous-time ELBO, nats per sequence", "{:.2f}", "above ELBO"),
+    Column("path_kl_nats", "path KL to the teacher, nats per sequence", "{:.2f}", "path KL", 0.0),
+)

@@ -1,0 +1,186 @@
+"""The verb `load_model`: a pretrained network by name, from a file, a folder, the hub, or what ships with the package."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+
+from lsd_jax.models import pretrained, weights
+from lsd_jax.models.backbones import NETWORKS, PUBLISHED, Sizes, kind_of, network
+from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
+from lsd_jax.models.model import Diffusion, Identity
+from lsd_jax.models.pretrained import tauldr
+from lsd_jax.models.pretrained.files import read_tensors
+from lsd_jax.models.unet import UNetConfig
+from lsd_jax.processes.absorbing import Absorbing
+from lsd_jax.processes.gaussian import DiscretizedGaussian
+from lsd_jax.processes.noise import Exponential, LogLinear, make_noise
+from lsd_jax.processes.process import Process, make_process
+from lsd_jax.processes.uniform import Uniform
+
+SHIPPED_MODELS = {"text": ("ddit", "text_teacher.safetensors"), "digits": ("unet", "digits_unet.safetensors")}
+_TAULDR = (".pt", ".pth", ".bin")  # PyTorch's suffixes: tauLDR's own checkpoints
+_CIFAR = (3, 32, 32)
+
+
+def load_model(
+    name: str,
+    weights: str | os.PathLike = "",
+    process: Process | None = None,
+    *,
+    dtype: str = "float32",
+    output: str = "",
+    shape: tuple[int, ...] = (),
+    fix_logistic: bool = False,
+) -> Diffusion:
+    """A pretrained diffusion model.
+
+        load_model("mdlm", "kuleshov-group/mdlm-owt")     # from the Hugging Face hub, or its cache
+        load_model("sedd", "path/to/folder")              # a folder with model.safetensors or pytorch_model.bin
+        load_model("ddit", "runs/teacher/train/weights.safetensors")
+        load_model("text")                                # ships with the package; so does "digits"
+
+    Args:
+        name: "sedd", "radd", "mdlm", "duo" (published families), "ddit", "unet" (our own networks; "unet" also reads tauLDR's
+            checkpoints), or a model that ships with the package: "text" (characters of the State of the Union addresses, 27
+            symbols, absorbing) or "digits" (8 x 8 images of 17 values, discretized Gaussian).
+        weights: a file, a folder, "owner/repository" with an optional "@revision" of the hub, or the name of a shipped file.
+        process: the noising process. None: that of the published family over the checkpoint's vocabulary, or the one on the
+            file's card, with the noise schedule that it was trained with.
+        dtype: of matrix products, "float32" or "bfloat16"; logits and probabilities stay float32.
+        output: how the output of a network of our own is read (`Diffusion.from_flax`). Empty: as it was trained.
+        shape: (channels, height, width) that a U-Net has to be for; () takes the file's. A tauLDR checkpoint does not know
+            its own, and () is CIFAR-10's.
+        fix_logistic: `UNetConfig.fix_logistic`, which a tauLDR checkpoint does not tell.
+
+    Raises:
+        ValueError, FileNotFoundError: unknown name; weights missing, broken, of another network or for another process; one
+            line that begins with the parameter.
+    """
+    if name in SHIPPED_MODELS:
+        if weights:
+            raise ValueError(f"weights={str(weights)!r}: {name!r} names shipped weights; name the kind of network instead")
+        name, weights = SHIPPED_MODELS[name]
+    if name not in NETWORKS and name not in PUBLISHED:
+        choices = [*NETWORKS, *PUBLISHED, *SHIPPED_MODELS]
+        raise ValueError(f"name={name!r}: choose one of {choices}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r}: choose one of {DTYPES}")
+    if not str(weights):
+        raise ValueError(f"weights='': {name} needs a file, a folder or a repository of the hub")
+    if name in PUBLISHED:
+        return _published(name, os.fspath(weights), process, dtype, output)
+    return _own(name, os.fspath(weights), process, dtype, output, tuple(shape), fix_logistic)
+
+
+def _published(name: str, source: str, process: Process | None, dtype: str, output: str) -> Diffusion:
+    """SEDD, RADD, MDLM or Duo from a checkpoint of its authors' code."""
+    family = PUBLISHED[name]
+    if output not in ("", family.output):
+        raise ValueError(f"output={output!r}: {name.upper()} networks give {family.output!r}")
+    if process is not None:
+        kind = process.name
+    elif len(family.processes) == 1:
+        kind = family.processes[0]
+    else:
+        kind = pretrained.process_name(source, "weights")
+        if kind is None:
+            raise ValueError(
+                f"process=None: {name.upper()} networks know {family.processes}, and no config.json beside weights="
+                f"{source!r} tells which this is; give the process"
+            )
+    if kind not in family.processes:
+        raise ValueError(f"process={kind!r}: {name.upper()} networks know {family.processes}")
+    masked = kind == Absorbing.name
+    sizes, params, sha256 = pretrained.load(name, source, "weights", masked, dtype)
+    process = process or (Absorbing if masked else Uniform)(sizes.vocab_size, LogLinear())
+    if sizes.vocab_size != process.vocab_size:
+        raise ValueError(
+            f"weights={source!r}: embeds {sizes.vocab_size + masked} tokens{', the mask among them' if masked else ''}: it is "
+            f"for vocab_size={sizes.vocab_size}, not {process.vocab_size}, or for another process than {kind!r}"
+        )
+    return Diffusion.from_flax(DDiT(sizes), params, process, family.output, identity=Identity(name, source, sha256))
+
+
+def _own(
+    name: str,
+    source: str,
+    process: Process | None,
+    dtype: str,
+    output: str,
+    shape: tuple[int, ...],
+    fix_logistic: bool,
+) -> Diffusion:
+    """A network that `training` wrote, or tauLDR's U-Net."""
+    path = weights.resolve(source)
+    if name == "unet" and path.suffix in _TAULDR:
+        # Without its process: Campbell et al. (2022), appendix E, on CIFAR-10.
+        process = process or DiscretizedGaussian(256, Exponential())
+        sizes, params, sha256 = _tauldr(path, _stamp(path), process.vocab_size, shape or _CIFAR)
+        sizes, card = dataclasses.replace(sizes, fix_logistic=fix_logistic), {}
+    else:
+        sizes, params, card, sha256 = _trained(path, _stamp(path))
+        _check_kind(name, source, sizes, process, shape)
+        process = process or _process_on_card(source, sizes.vocab_size, card)
+    output = output or ("score" if card.get("training", {}).get("loss") == "score_entropy" else "posterior")
+    module = network(dataclasses.replace(sizes, dtype=dtype))
+    return Diffusion.from_flax(module, params, process, output, identity=Identity(name, path.name, sha256))
+
+
+def _check_kind(name: str, source: str, sizes: Sizes, process: Process | None, shape: tuple[int, ...]) -> None:
+    """Raises ValueError where a file holds another network than was asked for."""
+    images = f" for {sizes.shape} images of {sizes.vocab_size} values" if isinstance(sizes, UNetConfig) else ""
+    found = f"weights={source!r}: a {kind_of(sizes)} network{images}"
+    values = process.vocab_size if process else sizes.vocab_size
+    if isinstance(sizes, UNetConfig) and name == "unet":
+        if (sizes.shape, sizes.vocab_size) != (shape or sizes.shape, values):
+            raise ValueError(f"{found}, not for {shape or sizes.shape} of {values}")
+        return
+    if kind_of(sizes) != name:
+        raise ValueError(f"{found}, not a {name}")
+    if isinstance(sizes, DDiTConfig) and sizes.causal:
+        raise ValueError(f"{found} that reads from left to right: a scorer, not a diffusion model")
+    if sizes.vocab_size != values:
+        raise ValueError(f"{found} for vocab_size={sizes.vocab_size}, not {values}")
+
+
+def _process_on_card(source: str, vocab_size: int, card: dict[str, Any]) -> Process:
+    """The process that a file's card records, or for files that lack it the one they are known to be trained with.
+
+    Raises:
+        ValueError: the card records no whole process.
+    """
+    if source == "digits_unet.safetensors":  # its card is older than the process's own settings on it
+        return DiscretizedGaussian(vocab_size, Exponential(time_base=0.5), rate_sigma=3.0, q_sigma=16.0)
+    record = card.get("process", {})
+    name = record.get("name", Absorbing.name)
+    settings = {field: record[field] for field in ("rate_sigma", "q_sigma") if field in record}
+    if "noise" not in record and (name == DiscretizedGaussian.name or set(record) - {"name", "eps"}):
+        raise ValueError(
+            f"process=None: the card of weights={source!r} does not record its noise schedule; give the process"
+        )
+    noise = dict(record.get("noise", {"name": "loglinear", "eps": record.get("eps", LogLinear.eps)}))
+    return make_process(name, vocab_size, make_noise(noise.pop("name"), **noise), **settings)
+
+
+def _stamp(path: pathlib.Path) -> tuple[int, int]:
+    """What changes with a file's content: its size and when it was written."""
+    return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (0, 0)
+
+
+@functools.lru_cache(maxsize=2)  # a run's stages ask again
+def _trained(path: pathlib.Path, stamp: tuple[int, int]) -> tuple[Sizes, Any, dict[str, Any], str]:
+    del stamp
+    return (*weights.load(path), weights.sha256(path))
+
+
+@functools.lru_cache(maxsize=2)
+def _tauldr(
+    path: pathlib.Path, stamp: tuple[int, int], values: int, shape: tuple[int, ...]
+) -> tuple[UNetConfig, Any, str]:
+    del stamp
+    try:
+        return (*tauldr.unet(read_tensors(path), values, shape), weights.sha256(path))
+    except ValueError as error:
+        raise ValueError(f"weights={str(path)!r}: cannot be read as tauLDR's U-Net: {error}") from None

@@ -1,0 +1,187 @@
+"""A diffusion model: noising process, network function and parameters. What a user brings, and all that a sampler sees."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from lsd_jax.processes.process import Process
+
+LogScoreFn = Callable[[Any, jax.Array, jax.Array], jax.Array]  # parameters, tokens (B, L), scalar time -> (B, L, S)
+OUTPUTS = ("posterior", "log_posterior", "mean", "score", "log_score")
+TIME_INPUTS = ("sigma_bar", "time", "none")
+
+
+class Identity(NamedTuple):
+    """What names a network in a saved sampler: its kind, where it came from, and the SHA-256 of its weights' file."""
+
+    kind: str = "custom"
+    id: str = ""
+    sha256: str = ""
+
+
+UNNAMED = Identity()
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params"],
+    meta_fields=["process", "apply", "time_conditioned"],
+    drop_fields=["identity"],
+)
+@dataclasses.dataclass(frozen=True)
+class Diffusion:
+    """A pretrained discrete diffusion model, frozen; a registered pytree, so that it passes through `jax.jit`.
+
+    Attributes:
+        process: the noising process (static).
+        apply: (params, tokens (B, L), scalar time) -> log-score (B, L, S) (static; equal functions share compilations).
+        params: the network's parameters; () for a function without any.
+        time_conditioned: whether the network reads the time.
+        identity: what names it in a saved sampler; not part of the pytree.
+    """
+
+    process: Process
+    apply: LogScoreFn
+    params: Any = ()
+    time_conditioned: bool = False
+    identity: Identity = UNNAMED
+
+    def log_score(self, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        """The log-score (B, L, S) at tokens and a scalar time."""
+        return self.apply(self.params, x_BL, t)
+
+    def log_scores(self, x_BL: jax.Array, t_B: jax.Array) -> jax.Array:
+        """The log-scores (B, L, S) where every sequence is at a time of its own."""
+        return jax.vmap(lambda x_L, t: self.log_score(x_L[None], t)[0])(x_BL, t_B)
+
+    def frozen(self, log_score_BLS: jax.Array) -> "Diffusion":
+        """The model with its answer fixed: a step then costs no network evaluation."""
+        return dataclasses.replace(self, apply=lambda params, x_BL, t: log_score_BLS, params=())
+
+    def masked(self) -> "Diffusion":
+        """The model with zeros where the process never reads its log-score, so that gradients stay finite."""
+        process, apply = self.process, self.apply
+        return dataclasses.replace(self, apply=lambda params, x, t: process.masked(x, apply(params, x, t)))
+
+    @classmethod
+    def from_flax(
+        cls,
+        module: Any,
+        params: Any,
+        process: Process,
+        output: str = "posterior",
+        time_input: str | None = None,
+        identity: Identity = UNNAMED,
+    ) -> "Diffusion":
+        """A model from a flax module (linen), or any object with `apply(params, tokens, time)`.
+
+        Args:
+            module: `module.apply(params, tokens (B, L) int32, time)` gives logits (B, L, S) over the S data tokens; time is a
+                scalar.
+            params: what `apply` takes first, usually {"params": ...}.
+            process: the noising process that the network was trained with.
+            output: what the logits are. "posterior": unnormalized log p(x_0 | x_t) (RADD, MDLM, LLaDA). "log_posterior": the same,
+                normalized, taken as it is. "mean": log p(x_0 | x_t at the other positions) (Duo, UDLM). "score": SEDD's output
+                before its scaling. "log_score": the logarithm of the concrete score itself.
+            time_input: what the network is told of the time t: "sigma_bar", "time", or "none" (the module takes tokens alone).
+                None reads the module's attribute `reads`, and is "sigma_bar" where it has none.
+            identity: what names the network in a saved sampler.
+
+        Raises:
+            ValueError: unknown output or time input, or an output that the process has no reading of.
+        """
+        time_input = time_input or getattr(module, "reads", "sigma_bar")
+        _check_choice("output", output, OUTPUTS)
+        _check_choice("time_input", time_input, TIME_INPUTS)
+        told = getattr(getattr(module, "config", None), "time_conditioned", time_input != "none")
+        return cls(process, NetworkScore(process, module, output, time_input), params, bool(told), identity)
+
+    @classmethod
+    def from_function(
+        cls,
+        function: Callable[[jax.Array, jax.Array], jax.Array],
+        process: Process,
+        output: str = "posterior",
+        identity: Identity = UNNAMED,
+        time_conditioned: bool = True,
+    ) -> "Diffusion":
+        """A model from any JAX function of (tokens (B, L) int32, scalar time t in [0, 1]) -> (B, L, S).
+
+        Args:
+            function: it closes over its parameters. Programs are compiled once per function object.
+            process: the noising process.
+            output: as in `from_flax`.
+            identity: what names the function in a saved sampler.
+            time_conditioned: whether what it says of the data depends on t.
+
+        Raises:
+            ValueError: unknown output, or an output that the process has no reading of.
+        """
+        _check_choice("output", output, OUTPUTS)
+        return cls(process, FunctionScore(process, function, output), (), time_conditioned, identity)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkScore:
+    """The log-score function of a flax module; compared by value, so that a network loaded twice is compiled once."""
+
+    process: Process
+    module: Any
+    output: str
+    time_input: str
+
+    def __post_init__(self):
+        _check_reading(self.process, self.output)
+
+    def __call__(self, params: Any, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        if self.time_input == "none":
+            logits_BLS = self.module.apply(params, x_BL)
+        else:
+            logits_BLS = self.module.apply(params, x_BL, network_time(self.process, self.time_input, t))
+        return as_log_score(self.process, logits_BLS, x_BL, t, self.output)
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionScore:
+    """The log-score function of a JAX function without parameters."""
+
+    process: Process
+    function: Callable[[jax.Array, jax.Array], jax.Array]
+    output: str
+
+    def __post_init__(self):
+        _check_reading(self.process, self.output)
+
+    def __call__(self, params: Any, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        del params
+        return as_log_score(self.process, self.function(x_BL, t), x_BL, t, self.output)
+
+
+def network_time(process: Process, time_input: str, t: jax.Array) -> jax.Array:
+    """What a network is told of the time t: the noise schedule's clock ("time", tauLDR's networks), or sigma_bar(t)."""
+    return process.noise.clock(t) if time_input == "time" else process.noise.sigma_bar(t)
+
+
+def as_log_score(process: Process, output_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, output: str) -> jax.Array:
+    """The log-score (B, L, S) from a network's output, read as `output` says (see `Diffusion.from_flax`)."""
+    if output == "log_score":
+        return output_BLS
+    if output == "log_posterior":
+        return process.log_score(output_BLS, x_BL, t)
+    if output == "score":
+        return process.log_score_of_sedd(output_BLS, x_BL, process.noise.sigma_bar(t))
+    convert = process.log_score if output == "posterior" else process.log_score_of_mean
+    return convert(jax.nn.log_softmax(output_BLS), x_BL, t)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: choose one of {choices}")
+
+
+def _check_reading(process: Process, output: str) -> None:
+    if output in ("mean", "score") and process.ordered:
+        raise ValueError(f"output={output!r}: has no meaning for the {process.name} process; it reads 'posterior'")

@@ -1,0 +1,50 @@
+"""What the samplers without a time grid share: their start, their noise and their denoising call."""
+
+import jax
+import jax.numpy as jnp
+
+from lsd_jax.keys import PathStream
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.draws import fine_uniform
+from lsd_jax.processes.process import Process
+from lsd_jax.processes.transition import Transition
+from lsd_jax.samplers.kernel import Condition, denoise
+from lsd_jax.samplers.schedule import Step, StepParameters
+
+
+def start(
+    key_B: jax.Array, process: Process, length: int, condition: Condition | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The prior's tokens with the given ones in place (B, L), where events may happen (B, L), and how many (B,)."""
+    x_BL = jax.vmap(lambda key: process.prior_sample(jax.random.fold_in(key, int(PathStream.PRIOR)), (length,)))(key_B)
+    free_BL = jnp.ones_like(x_BL, bool)
+    if condition is not None:
+        x_BL, free_BL = condition.apply(x_BL), ~condition.fixed_BL
+    if process.jumps_once:
+        free_BL = x_BL == process.mask
+    return x_BL, free_BL, free_BL.sum(-1)
+
+
+def uniforms(key_B: jax.Array, event: jax.Array, *shape: int) -> jax.Array:
+    """Uniforms (B, *shape) in (0, 1) of one event."""
+    return jax.vmap(lambda key: fine_uniform(jax.random.fold_in(key, event), shape))(key_B)
+
+
+def jump_at(x_BL: jax.Array, chosen_BL: jax.Array, log_destination_BLS: jax.Array, uniform_BL: jax.Array) -> jax.Array:
+    """x with new tokens at the chosen positions."""
+    transition = Transition(x_BL, jnp.where(chosen_BL, -jnp.inf, 0.0), log_destination_BLS)
+    return transition.sample(jnp.zeros_like(uniform_BL), uniform_BL)
+
+
+def rank(value_BL: jax.Array) -> jax.Array:
+    """The place (B, L) of every entry in its row, smallest first."""
+    return jnp.argsort(jnp.argsort(value_BL, -1), -1)
+
+
+def denoised(
+    key_B: jax.Array, model: Diffusion, x_BL: jax.Array, free_BL: jax.Array, t: jax.Array, params: StepParameters
+) -> jax.Array:
+    """The tokens (B, L) after a denoising call at time t, given positions unchanged."""
+    clean = denoise(model, x_BL, Step(t, jnp.zeros(()), params))
+    drawn = uniforms(key_B, jnp.int32(int(PathStream.LAST)), 2, x_BL.shape[1])
+    return jnp.where(free_BL, clean.sample(*jnp.moveaxis(drawn, 1, 0)), x_BL)

@@ -1,0 +1,199 @@
+"""student.json: a distilled sampler as a readable file that samples again without its run (docs/student_format.md)."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lsd_jax.processes.noise import make_noise
+from lsd_jax.processes.process import Process, make_process
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.kernel import EventSampler, check_kernel
+from lsd_jax.samplers.registry import get_kernel
+from lsd_jax.samplers.sampler import Sampler, check_coupling
+from lsd_jax.samplers.schedule import COEFFICIENTS, Schedule, StepParameters
+
+FORMAT = "lsd_jax.student/1"
+_REQUIRED = (
+    "process",
+    "noise",
+    "kernel",
+    "coupling",
+    "coefficient",
+    "steps",
+    "nfe",
+    "time_grid",
+    "coefficients",
+    "temperatures",
+    "sequence_length",
+    "vocab_size",
+    "backbone",
+)
+
+
+def to_record(sampler: Sampler) -> dict[str, Any]:
+    """The sampler as a JSON-serializable record.
+
+    Raises:
+        ValueError: no process or length is known, or it is an event sampler.
+    """
+    if sampler.process is None or sampler.length is None or isinstance(sampler.kernel, EventSampler):
+        raise ValueError(
+            f"sampler={sampler.kernel.name!r}: only a distilled sampler, or one bound to a model, has a file"
+        )
+    params, coupling = sampler.schedule.params, dataclasses.asdict(sampler.coupling)
+    return {
+        "format": FORMAT,
+        **describe(sampler.process),
+        "kernel": sampler.kernel.name,
+        "coupling": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in coupling.items() if value != ()
+        },
+        "coefficient": params.coefficient,
+        "steps": sampler.schedule.steps,
+        "nfe": sampler.nfe,
+        "time_grid": _floats(sampler.schedule.time_grid),
+        "coefficients": _floats(jnp.exp(params.log_coefficient)),
+        "temperatures": _floats(jnp.exp(params.log_temperature)),
+        **({"top_p": params.top_p} if params.top_p < 1 else {}),
+        **({} if params.log_potential is None else {"potentials": _tables(params.log_potential)}),
+        "sequence_length": sampler.length,
+        "backbone": {"kind": "", "id": "", "sha256": ""},
+        "provenance": {},
+        "metrics": {},
+        **sampler.facts,
+    }
+
+
+def _floats(values: Any) -> list[float]:
+    return [float(value) for value in np.asarray(values)]
+
+
+def _tables(log_potential: np.ndarray) -> list[dict[str, Any]]:
+    """The potentials that are not all zero, by step and distance."""
+    return [
+        {"step": k, "distance": d + 1, "log_potential": np.round(np.asarray(table, float), 4).tolist()}
+        for k, tables in enumerate(np.asarray(log_potential))
+        for d, table in enumerate(tables)
+        if table.any()
+    ]
+
+
+def describe(process: Process) -> dict[str, Any]:
+    """The fields that name a process."""
+    noise = {"name": type(process.noise).__name__.lower(), **dataclasses.asdict(process.noise)}
+    settings = dataclasses.asdict(process)
+    del settings["noise"]
+    return {"process": process.name, "noise": noise, **settings}
+
+
+def process_of(record: dict[str, Any]) -> Process:
+    """The process that a record's fields name; the inverse of `describe`."""
+    noise = dict(record["noise"])
+    settings = {name: record[name] for name in ("rate_sigma", "q_sigma") if name in record}
+    return make_process(record["process"], record["vocab_size"], make_noise(noise.pop("name"), **noise), **settings)
+
+
+def save(sampler: Sampler, path: pathlib.Path) -> None:
+    """Writes a sampler whole or not at all.
+
+    Raises:
+        ValueError: as `to_record`.
+    """
+    record = to_record(sampler)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def load_sampler(path: str | pathlib.Path) -> Sampler:
+    """The sampler of a student.json.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a student, or values that make no sampler; the message names the field.
+    """
+    return from_record(read(pathlib.Path(path).expanduser()))
+
+
+def from_record(record: dict[str, Any]) -> Sampler:
+    """The sampler of a checked record."""
+    log = lambda field: jnp.log(jnp.asarray(record[field], jnp.float32))
+    learned = log("coefficients"), log("temperatures"), record["coefficient"], _potentials(record)
+    schedule = Schedule(
+        jnp.asarray(record["time_grid"], jnp.float32), StepParameters(*learned, record.get("top_p", 1.0))
+    )
+    facts = {name: record[name] for name in ("backbone", "provenance", "metrics") if name in record}
+    kernel, coupling = get_kernel(record["kernel"]), Coupling(**record["coupling"])
+    return Sampler(schedule, kernel, coupling, record["sequence_length"], process_of(record), facts)
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """A record that `save` wrote, checked field by field.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a student, or values that make no sampler; the message names the field.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"student={str(path)!r}: no such file")
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"student={str(path)!r}: is not JSON: {error}") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"student={str(path)!r}: field 'format' is not {FORMAT!r}")
+    if missing := [field for field in _REQUIRED if field not in record]:
+        raise ValueError(f"student={str(path)!r}: missing fields {missing}")
+    try:
+        _check(record)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"student={str(path)!r}: {error}") from None
+    return record
+
+
+def _check(record: dict[str, Any]) -> None:
+    """Raises ValueError or TypeError where the values make no sampler."""
+    steps, grid = record["steps"], np.asarray(record["time_grid"], float)
+    if grid.shape != (steps + 1,) or grid[0] != 1 or grid[-1] != 0 or not (np.diff(grid) < 0).all():
+        raise ValueError("'time_grid' does not fall from 1 to 0 in steps + 1 values")
+    for field in ("coefficients", "temperatures"):
+        values = np.asarray(record[field], float)
+        if values.shape != (steps,) or not (values > 0).all():
+            raise ValueError(f"{field!r} needs {steps} positive values")
+    if record["coefficient"] not in COEFFICIENTS:
+        raise ValueError(f"'coefficient' is not one of {COEFFICIENTS}")
+    if not 0 < record.get("top_p", 1.0) <= 1:
+        raise ValueError("'top_p' is not above 0 and at most 1")
+    process, kernel, coupling = process_of(record), get_kernel(record["kernel"]), Coupling(**record["coupling"])
+    check_kernel(kernel, process)
+    check_coupling(kernel, coupling)
+    coupling.keeps_thresholds(process)
+    coupling.check_length(record["sequence_length"])
+    for entry in _entries(record):
+        distance = entry.get("distance", 0)
+        if not 0 <= entry.get("step", -1) < steps or distance < 1 or (distance > 1 and not process.jumps_once):
+            raise ValueError("'potentials' names a step or distance that does not exist")
+        if np.asarray(entry.get("log_potential", ()), float).shape != (process.vocab_size,) * 2:
+            raise ValueError(f"'potentials' needs tables of {process.vocab_size} times {process.vocab_size} values")
+
+
+def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tables of potentials; files written by earlier versions call them neighbours."""
+    return record.get("potentials", record.get("neighbours", ()))
+
+
+def _potentials(record: dict[str, Any]) -> jnp.ndarray | None:
+    entries, vocab = _entries(record), record["vocab_size"]
+    if not entries:
+        return None
+    reach = max(entry["distance"] for entry in entries)
+    tables = np.zeros((record["steps"], reach, vocab, vocab), np.float32)
+    for entry in entries:
+        tables[entry["step"], entry["distance"] - 1] = entry["log_potential"]
+    return jnp.asarray(tables)

@@ -1,0 +1,158 @@
+"""The sampler: kernel, schedule and coupling. What is learned, saved, loaded and run."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.process import Process
+from lsd_jax.samplers.coupling import IID, Coupling
+from lsd_jax.samplers.kernel import AnyKernel, EventSampler, Kernel, StagedKernel, check_kernel
+from lsd_jax.samplers.registry import get_sampler
+from lsd_jax.samplers.schedule import Schedule, fixed_grid, uniform_schedule
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["schedule"],
+    meta_fields=["kernel", "coupling", "length", "process"],
+    drop_fields=["facts"],
+)
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """Everything that draws a sample but the model; a registered pytree, of which only the schedule is data.
+
+    An event sampler reads the schedule's steps as its budget and the parameters of its first step.
+
+    Attributes:
+        schedule: the times and step parameters.
+        kernel: what a step does (static).
+        coupling: where its randomness comes from (static).
+        length: tokens per sequence it was distilled for; None where any will do (static).
+        process: the noising process it was distilled for; None where any will do that the kernel is defined for (static).
+        facts: what its file says of it: "backbone", "provenance", "metrics"; not part of the pytree.
+    """
+
+    schedule: Schedule
+    kernel: AnyKernel
+    coupling: Coupling = IID
+    length: int | None = None
+    process: Process | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def nfe(self) -> int:
+        """Network evaluations (NFE) per sequence, including the final denoising call; an event sampler's budget."""
+        return nfe_of(self.kernel, self.schedule.steps)
+
+    def has_likelihood(self, process: Process) -> bool:
+        """Whether the M-step ELBO, or the likelihood itself, is defined for it, and finite."""
+        if not (isinstance(self.kernel, Kernel) or self.kernel.nll):
+            return False
+        if self.schedule.params.top_p < 1:  # what lies outside the nucleus is impossible
+            return False
+        # Draws that share a shift have no tractable likelihood where positions jump many times.
+        return process.jumps_once or self.coupling.name == "iid"
+
+    def bound_to(self, model: Diffusion, length: int | None = None) -> "Sampler":
+        """The sampler for a model and a length, checked.
+
+        Raises:
+            ValueError: another process or length than it was distilled for, no length at all, or a kernel or coupling that is
+                not defined here.
+        """
+        if self.process is not None and self.process != model.process:
+            raise ValueError(f"process={model.process}: the sampler was distilled for {self.process}")
+        if self.length is not None and length not in (None, self.length):
+            raise ValueError(f"length={length}: the sampler was distilled for {self.length} tokens per sequence")
+        length = length or self.length
+        if length is None:
+            raise ValueError("length=None: the sampler was made by name; say how many tokens a sequence has")
+        check_kernel(self.kernel, model.process)
+        check_time(self.kernel, model.time_conditioned)
+        check_coupling(self.kernel, self.coupling)
+        self.coupling.keeps_thresholds(model.process)
+        self.coupling.check_length(length)
+        return dataclasses.replace(self, length=length, process=model.process)
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Writes the sampler as a readable file (docs/student_format.md), whole or not at all.
+
+        Raises:
+            ValueError: a sampler that is not distilled (no process or length), or an event sampler.
+        """
+        from lsd_jax.samplers import file  # which imports this module
+
+        file.save(self, pathlib.Path(path).expanduser())
+
+
+def sampler(
+    name: str,
+    steps: int,
+    *,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    grid: str = "uniform",
+    coupling: Coupling = IID,
+) -> Sampler:
+    """Any registered sampler by name, untuned: `lsd.sampler("euler", steps=8, temperature=0.9)`.
+
+    Args:
+        name: a kernel or event sampler of docs/samplers.md.
+        steps: equal steps, the last of which is the denoising one; an event sampler's budget of network evaluations.
+        temperature: of the token drawn, above 0.
+        top_p: tokens are drawn from the smallest set with this share of the probability, in (0, 1].
+        grid: "uniform", "cosine", or another grid of samplers/schedule.py.
+        coupling: where the randomness comes from.
+
+    Raises:
+        ValueError: unknown name or grid, or a value out of range.
+    """
+    kernel = get_sampler(name)
+    if steps < 1:
+        raise ValueError(f"steps={steps}: must be 1 or more")
+    check_sharpness(temperature, top_p)
+    check_coupling(kernel, coupling)
+    schedule = uniform_schedule(steps, temperature, top_p)
+    if grid != "uniform":
+        schedule = dataclasses.replace(schedule, time_grid=jnp.asarray(fixed_grid(grid, steps), jnp.float32))
+    return Sampler(schedule, kernel, coupling)
+
+
+def nfe_of(kernel: AnyKernel, steps: int) -> int:
+    """Network evaluations (NFE) per sequence of `steps` steps, including the final denoising call."""
+    return steps if isinstance(kernel, EventSampler) else kernel.nfe * (steps - 1) + 1
+
+
+def steps_within(kernel: AnyKernel, budget: int) -> int:
+    """How many steps of a kernel a budget of network evaluations pays for; the last step makes one evaluation."""
+    return budget if isinstance(kernel, EventSampler) else (budget - 1) // kernel.nfe + 1
+
+
+def check_sharpness(temperature: float, top_p: float) -> None:
+    """Raises ValueError where a temperature or a nucleus is out of range."""
+    if not temperature > 0:
+        raise ValueError(f"temperature={temperature}: must be positive")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p={top_p}: must be above 0 and at most 1")
+
+
+def check_coupling(kernel: AnyKernel, coupling: Coupling) -> None:
+    """Raises ValueError where the kernel draws in stages, which only independent noise serves."""
+    if isinstance(kernel, StagedKernel) and coupling.name != "iid":
+        raise ValueError(
+            f"coupling.name={coupling.name!r}: must be 'iid' for kernel {kernel.name!r}, which draws in stages of its own"
+        )
+
+
+def check_time(kernel: AnyKernel, time_conditioned: bool) -> None:
+    """Raises ValueError where a kernel would reuse the scores of a network that reads the time."""
+    if kernel.name == "cached" and time_conditioned:
+        raise ValueError(
+            "kernel='cached': reuses scores of earlier times; it needs a network without a time input (time_conditioned=False)"
+        )

@@ -1,0 +1,125 @@
+"""Prepared data sets: one TFDS builder for every task, read by grain, with no TensorFlow.
+
+Training reads an endless grain iterator whose state goes into the checkpoint; evaluation reads fixed arrays.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import grain
+import jax
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+tfds.disable_progress_bar()
+
+
+class Source(NamedTuple):
+    """What makes a data set. Name, variant and version are its folder in the cache.
+
+    Attributes:
+        name: of the data set.
+        variant: what tells it from others of the name; empty: there are none.
+        width: tokens per example.
+        make: () -> split -> examples (n, width), uint8; called once, when the data set is not in the cache yet.
+    """
+
+    name: str
+    variant: str
+    width: int
+    make: Callable[[], Mapping[str, np.ndarray]]
+
+
+class Sequences(tfds.core.GeneratorBasedBuilder):
+    """Examples of tokens."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, *, source: Source, **kwargs):
+        self._source = source
+        self.name = source.name
+        config = tfds.core.BuilderConfig(name=source.variant) if source.variant else None
+        super().__init__(config=config, file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        tokens = tfds.features.Tensor(shape=(self._source.width,), dtype=np.uint8)
+        features = tfds.features.FeaturesDict({"tokens": tokens})
+        return tfds.core.DatasetInfo(builder=self, features=features, description=self.__doc__)
+
+    def _split_generators(self, dl_manager):
+        del dl_manager
+        return {split: self._generate_examples(rows) for split, rows in self._source.make().items()}
+
+    def _generate_examples(self, rows):
+        for index, tokens in enumerate(rows):
+            yield index, {"tokens": tokens}
+
+
+def cache_dir() -> pathlib.Path:
+    """Where prepared data sets live: $LSD_JAX_CACHE, or ~/.cache/lsd_jax."""
+    return pathlib.Path(os.environ.get("LSD_JAX_CACHE", "~/.cache/lsd_jax")).expanduser()
+
+
+def prepared(source: Source) -> Sequences:
+    """The builder of a data set, which is made if it is not in the cache.
+
+    Raises:
+        ValueError, FileNotFoundError: what `source.make` raises.
+    """
+    folder = cache_dir() / "datasets"
+    try:
+        Sequences(source=source, data_dir=folder).download_and_prepare()
+    except FileExistsError:
+        logging.info("another process has prepared %s meanwhile", source.name)
+    return Sequences(source=source, data_dir=folder)
+
+
+def read_split(source: Source, part: str, length: int) -> np.ndarray:
+    """All of a split as sequences (n, length), uint8, cut without overlap, in a fixed shuffled order.
+
+    Raises:
+        ValueError: a length that no example has.
+    """
+    rows = np.stack([example["tokens"] for example in prepared(source).as_data_source(split=part)])
+    check_length(source, length)
+    whole = rows.shape[1] // length
+    rows = rows[:, : whole * length].reshape(-1, length)
+    return rows[np.random.default_rng(0).permutation(len(rows))]
+
+
+def read_batches(source: Source, length: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """An endless grain iterator of random crops (batch, length), int32, of this process's share of the training split.
+
+    Raises:
+        ValueError: a length that no example has.
+    """
+    check_length(source, length)
+    dataset = (
+        grain.MapDataset.source(prepared(source).as_data_source(split="train"))[
+            jax.process_index() :: jax.process_count()
+        ]
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(_Crop(length))
+        .batch(batch_size, drop_remainder=True)
+    )
+    return iter(dataset.to_iter_dataset())
+
+
+def check_length(source: Source, length: int) -> None:
+    if not 0 < length <= source.width:
+        raise ValueError(f"sequence_length={length}: examples have {source.width} tokens")
+
+
+class _Crop(grain.transforms.RandomMap):
+    def __init__(self, length: int):
+        self._length = length
+
+    def random_map(self, element, rng: np.random.Generator) -> np.ndarray:
+        tokens = element["tokens"]
+        start = rng.integers(0, len(tokens) - self._length + 1)
+        return tokens[start : start + self._length].astype(np.int32)

@@ -1,0 +1,31 @@
+"""Which tasks there are: the one place that knows them all."""
+
+from lsd_jax.tasks.chains import Bigram, Countdown, Toy
+from lsd_jax.tasks.images import Cifar10, Digits
+from lsd_jax.tasks.task import Data, Judge, Task
+from lsd_jax.tasks.text import Text
+from lsd_jax.tasks.tokens import Tokens
+
+TASKS: dict[str, type[Task]] = {
+    "text": Text,
+    "countdown": Countdown,
+    "bigram": Bigram,
+    "toy": Toy,
+    "digits": Digits,
+    "cifar10": Cifar10,
+    "tokens": Tokens,
+}
+
+
+def make_task(data: Data, judge: Judge | None = None) -> Task:
+    """The task that `data` names.
+
+    Args:
+        judge: the networks that samples are judged by, loaded here. None: none; samples are measured without them.
+
+    Raises:
+        ValueError, FileNotFoundError: an unknown name, or a setting that does not fit; one line that begins with it.
+    """
+    if data.name not in TASKS:
+        raise ValueError(f"name={data.name!r}: choose one of {tuple(TASKS)}")
+    return TASKS[data.name](data, judge)

@@ -1,0 +1,111 @@
+"""Records: written whole, read back as rows, old ones too, and a run directory bound to its config."""
+
+import json
+import pathlib
+
+import pytest
+
+from lsd_jax.experiment import records
+from lsd_jax.experiment.report.tables import markdown_table
+from lsd_jax.metrics.metric import Column
+
+PUBLISHED = sorted((pathlib.Path(__file__).parents[2] / "docs" / "results").glob("*.json"))
+TABLES = [path for path in PUBLISHED if isinstance(json.loads(path.read_text()), list)]
+
+
+def test_a_record_is_written_whole_and_read_back(tmp_path):
+    path = tmp_path / "new" / "cell.json"
+    records.write_json(path, {"nfe": 8.0})
+    assert records.read_json(path) == {"nfe": 8.0} and [file.name for file in path.parent.iterdir()] == ["cell.json"]
+    with pytest.raises(FileNotFoundError, match=r"^path='.*none\.json': no such file$"):
+        records.read_json(tmp_path / "none.json")
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"^path='.*cell\.json': not JSON"):
+        records.read_json(path)
+
+
+def test_rows_hold_metrics_as_intervals_and_old_names_are_replaced(tmp_path):
+    old = {"sampler": "LSD+ student (ours)", "steps": 8, "metrics": {"transition_tv": [0.2, 0.1, 0.3]}}
+    data = {"sampler": "data", "best": {"transition_tv": 0.0}, "floor": {"transition_tv": [1, 0, 2]}, "metrics": {}}
+    records.write_json(tmp_path / "b.json", old)
+    records.write_json(tmp_path / "a.json", data)
+    first, second = records.read_rows(tmp_path)
+    assert first == {"sampler": "real data", "best": {"lag1_tv": 0.0}, "floor": {"lag1_tv": (1, 0, 2)}}
+    assert second == {"sampler": "path-KL student", "steps": 8, "lag1_tv": (0.2, 0.1, 0.3)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LSD eq. 6, as printed", "LSD (Eq. 6), as printed"),
+        ("LSD+ eq. 8, summed", "LSD+ (Eq. 8), summed"),
+        ("dial 0.5", "KL mix 0.5"),
+        ("order: chosen, polished", "order: chosen, optimized"),
+        ("order and neighbours: chosen, 64 sequences", "order and potentials: chosen, 64 sequences"),
+        ("cheat: Euler, T=0.3", "degenerate: Euler, T=0.3"),
+        ("Euler T=0.9", "Euler, T=0.9"),
+        ("Euler, T=0.9", "Euler, T=0.9"),
+        ("path-KL student", "path-KL student"),
+    ],
+)
+def test_samplers_of_earlier_records_have_todays_names(old, new):
+    assert records.flatten({"sampler": old})["sampler"] == new
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_published_tables_stay_readable(path):
+    rows = records.read_published(path)
+    assert len(rows) == len(json.loads(path.read_text())) and not {"transition_tv", "metrics"} & set().union(*rows)
+    names = {row["sampler"] for row in rows}
+    assert "Euler" in names and not any("(ours)" in name or "eq." in name or "dial" in name for name in names)
+    metric = next(name for name in ("exact_tv", "lag1_tv", "tv3") if any(name in row for row in rows))
+    columns = [Column("sampler", "sampler", "{}"), Column("budget", "NFE", "{}"), Column(metric, "metric", "{:.4f}")]
+    table = markdown_table(rows, columns).splitlines()
+    first = next(row for row in rows if metric in row)
+    assert len(table) == len(rows) + 2 and any(f"{first[metric][0]:.4f}" in line for line in table)
+
+
+def test_published_files_that_are_no_tables_are_refused():
+    others = [path for path in PUBLISHED if path not in TABLES]
+    assert TABLES and others
+    with pytest.raises(ValueError, match="not a list of rows"):
+        records.read_published(others[0])
+
+
+def test_a_run_directory_belongs_to_one_config(tmp_path):
+    run, config = tmp_path / "run", {"seed": 0, "data": {"name": "text", "shape": ()}}
+    records.claim(run, config)
+    assert json.loads((run / "config.json").read_text()) == {
+        "layout": 2,
+        "config": {"seed": 0, "data": {"name": "text", "shape": []}},
+    }
+    (run / "cells").mkdir()
+    records.claim(run, config)
+    with pytest.raises(FileExistsError, match=r"other values of config\.data\.name, config\.seed;"):
+        records.claim(run, {"seed": 1, "data": {"name": "toy", "shape": ()}})
+
+
+def test_a_strange_folder_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(FileExistsError, match="holds no run"):
+        records.claim(tmp_path, {})
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("kind", ["config", "evaluation", "variants"])
+def test_a_run_of_an_earlier_layout_is_refused(tmp_path, kind):
+    if kind == "config":
+        records.write_json(tmp_path / "config.json", {"seed": 0})
+    else:
+        records.claim(tmp_path, {"seed": 0})
+        (tmp_path / kind).mkdir()
+    with pytest.raises(FileExistsError, match=r"^workdir='.*': holds a run of another layout"):
+        records.claim(tmp_path, {"seed": 0})
+
+
+def test_names_of_files():
+    assert records.slug("Euler, T=0.9") == "euler_t_0.9" and records.slug("LSD+ (Eq. 8)") == "lsd_eq._8"
+
+
+def test_revision_is_one_word():
+    assert len(records.revision().split()) == 1

@@ -1,0 +1,60 @@
+"""The README's claims: how they are read from a report, and recomputed from nothing (minutes: `pytest -m slow`)."""
+
+import importlib
+
+import pytest
+
+from lsd_jax.experiment.records import write_json
+from measurements import claims
+
+TEXT = {
+    ("real data", 0): {"bound_bits": 2.1},
+    (claims.STUDENT, 4): {"gap_nats": 13.0},
+    (claims.STUDENT, 8): {"gap_nats": 0.3, "bound_bits": 2.11},
+    (claims.STUDENT, 16): {"gap_nats": -2.0},
+    ("Euler", 16): {"gap_nats": 11.0},
+    ("Euler", 32): {"gap_nats": 5.0},
+}
+COUNTDOWN = {
+    ("real data", 0): {"wrong_per_transition": 0.003},
+    (claims.STUDENT, 8): {"wrong_per_transition": 0.0031},
+    (claims.STUDENT, 16): {"path_kl_nats": 0.01},
+    ("Euler", 8): {"wrong_per_transition": 0.1},
+    ("Euler", 256): {"wrong_per_transition": 0.005},
+}
+
+
+def make_table(values):
+    return [
+        {"sampler": sampler, "budget": budget, **{metric: [value] * 3 for metric, value in own.items()}}
+        for (sampler, budget), own in values.items()
+    ]
+
+
+@pytest.mark.parametrize(("name", "values"), [("text", TEXT), ("countdown", COUNTDOWN)])
+def test_claims_are_read_from_a_report(tmp_path, capsys, name, values):
+    write_json(tmp_path / "report" / "metrics.json", make_table(values))
+    write_json(tmp_path / "config.json", {"layout": 2, "config": {"data": {"name": name}}})
+    (tmp_path / "report" / "tables.md").write_text("the tables")
+    assert claims.main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "the tables" in printed and printed.count("holds - ") == 4 and "FAILS" not in printed
+    worse = {
+        key: {m: 30 * v + 30 for m, v in own.items()} if key[0] == claims.STUDENT else own
+        for key, own in values.items()
+    }
+    write_json(tmp_path / "report" / "metrics.json", make_table(worse))
+    assert claims.main([str(tmp_path)]) == 1 and "FAILS" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", ["countdown", "text"])
+def test_claims_hold(tmp_path, name):
+    from lsd_jax.experiment import stages  # which loads what the quick test has no need of
+
+    settings = importlib.import_module(f"configs.{name}").get_config()
+    settings.evaluation.batch_size = 64
+    stages.run(settings, tmp_path / "run", "all", command="pytest -m slow")
+    rows, _ = claims.read(tmp_path / "run")
+    assert [claim for claim, holds in claims.CLAIMS[name](rows).items() if not holds] == []

@@ -1,0 +1,80 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lsd_jax.tasks import builder
+from lsd_jax.tasks.registry import make_task
+from lsd_jax.tasks.task import Data
+
+COUNTDOWN = Data("countdown", vocab_size=8, sequence_length=16, mix=0.001)
+
+
+def test_splits(small_cache):
+    task = make_task(COUNTDOWN)
+    validation, test = task.split("validation"), task.split("test")
+    assert validation.shape == test.shape == (20, 16)
+    assert not np.array_equal(validation, test)
+    np.testing.assert_array_equal(validation, make_task(COUNTDOWN).split("validation"))
+    assert (small_cache / "datasets" / "chain").is_dir()
+    assert next((small_cache / "datasets" / "chain").glob("countdown_s8_l16_*_seed0/1.0.0"))
+
+
+def test_text_is_cut_without_overlap(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSD_JAX_CACHE", str(tmp_path))
+    file = tmp_path / "a.txt"
+    file.write_text("".join(np.random.default_rng(0).choice(list("abcdefgh"), 100 * 2048)))
+    data = Data("text", path=str(file), sequence_length=1000)
+    rows = make_task(data).split("test")
+    assert rows.shape == (10, 1000)  # five chunks of 2048, two sequences in each
+    assert len({row.tobytes() for row in rows}) == 10
+    long = make_task(dataclasses.replace(data, sequence_length=3000))
+    for call in (long.prepare, lambda: long.split("test"), lambda: long.batches(4, 0)):
+        with pytest.raises(ValueError, match=r"^sequence_length=3000: examples have 2048 tokens"):
+            call()
+
+
+def test_iterator_resumes_with_the_same_batches(small_cache):
+    task = make_task(COUNTDOWN)
+    iterator = task.batches(8, seed=0)
+    for _ in range(9):  # past the end of an epoch
+        next(iterator)
+    state = iterator.get_state()
+    wanted = [next(iterator) for _ in range(3)]
+    again = task.batches(8, seed=0)
+    again.set_state(state)
+    np.testing.assert_array_equal([next(again) for _ in range(3)], wanted)
+    assert wanted[0].shape == (8, 16) and wanted[0].dtype == np.int32
+    assert not np.array_equal(wanted[0], wanted[1])
+
+
+def test_seed_changes_the_order(small_cache):
+    task = make_task(COUNTDOWN)
+    first, second = (next(task.batches(8, seed=seed)) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_what_is_prepared_is_not_made_again(small_cache):
+    rows = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    made = []
+
+    def make():
+        made.append(1)
+        return {"train": rows, "test": rows[:1]}
+
+    source = builder.Source("numbers", "", 3, make)
+    for _ in range(2):
+        found = builder.read_split(source, "train", 3)
+        assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, rows.tolist()))
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("content", [None, b"abc", b"A" * 100 * 2048])
+def test_prepare_names_a_bad_path(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("LSD_JAX_CACHE", str(tmp_path))
+    file = tmp_path / "bad.txt"
+    if content is not None:
+        file.write_bytes(content)
+    task = make_task(Data("text", path=str(file), sequence_length=16))
+    with pytest.raises((ValueError, FileNotFoundError), match=r"^path=.*bad\.txt"):
+        task.prepare()

@@ -1,0 +1,99 @@
+"""Token files of the user's, and texts through a byte-pair tokenizer."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from lsd_jax.tasks.registry import make_task
+from lsd_jax.tasks.task import Data, Judge
+from lsd_jax.tasks.tokens import read_tokens
+
+TEXT = "the sampler of the sampler samples the samples\n"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Sequences of eight tokens of a byte-level BPE of 270, whose vocab.json and merges.txt are in a folder; no file."""
+    folder = tmp_path_factory.mktemp("bpe")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        [TEXT * 9], trainers.BpeTrainer(vocab_size=269, initial_alphabet=alphabet, show_progress=False)
+    )
+    tokenizer.model.save(str(folder))
+    return Data("tokens", tokenizer=str(folder), sequence_length=8, vocab_size=270)
+
+
+def test_a_text_becomes_sequences_and_text_again(data, tmp_path):
+    (tmp_path / "mine.txt").write_text(TEXT * 5)
+    data = dataclasses.replace(data, path=str(tmp_path / "mine.txt"))
+    task = make_task(data)
+    test, validation = task.split("test"), task.split("validation")
+    assert test.shape[1] == 8 and 0 <= len(test) - len(validation) <= 1
+    rows = read_tokens(data.path, data)
+    np.testing.assert_array_equal(rows[::2], test)
+    assert (TEXT * 5).replace("\n", "\\n").startswith("".join(map(task.decode, rows)))
+    with pytest.raises(ValueError, match="^name='tokens': no training split"):
+        task.split("train")
+    with pytest.raises(ValueError, match="^name='tokens': no training split"):
+        task.batches(4, 0)
+
+
+def test_no_data_is_no_sequences(data):
+    task = make_task(data)
+    task.prepare()
+    assert task.split("test").shape == (0, 8) and not task.has_data and task.primary == "entropy_bits"
+    assert set(task.measure(np.zeros((3, 8), np.int32))) == {"entropy_bits"}
+    plain = make_task(dataclasses.replace(data, tokenizer="", vocab_size=9))
+    assert plain.decode(np.array([3, 9, 0])) == "3 _ 0"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.full(40, 270), "^path=.*: holds tokens up to 270; vocab_size=270"),
+        (np.full(7, 1), "^path=.*: holds 7 tokens in a row, sequence_length=8"),
+        (np.zeros((2, 8)), "^path=.*: holds float64"),
+    ],
+)
+def test_token_files_that_cannot_be_used(data, tmp_path, content, message):
+    np.save(tmp_path / "t.npy", content)
+    with pytest.raises(ValueError, match=message):
+        make_task(dataclasses.replace(data, path=str(tmp_path / "t.npy"))).prepare()
+
+
+def test_files_that_are_no_text(data, tmp_path):
+    file = tmp_path / "t.txt"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="^path=.*: neither UTF-8 text nor"):
+        read_tokens(str(file), data)
+    file.write_text(TEXT)
+    with pytest.raises(ValueError, match="^tokenizer='': a text needs"):
+        read_tokens(str(file), dataclasses.replace(data, tokenizer=""))
+    with pytest.raises(FileNotFoundError, match="^path=.*none.txt': no such file"):
+        read_tokens(str(tmp_path / "none.txt"), data)
+    with pytest.raises(ValueError, match="^tokenizer=.* has 270 tokens"):
+        make_task(dataclasses.replace(data, vocab_size=271)).prepare()
+
+
+@pytest.mark.parametrize(
+    ("changes", "judge", "message"),
+    [
+        ({}, Judge("tiny_gpt2", "sedd"), r"^protocol='sedd': choose one of"),
+        ({"tokenizer": ""}, Judge("tiny_gpt2", "mdlm"), r"^protocol='mdlm': it decodes samples"),
+        (
+            {"sequence_length": 4096},
+            Judge("tiny_gpt2", "jys"),
+            r"^scorer='tiny_gpt2': it reads \d+ tokens, sequence_length",
+        ),
+        ({"vocab_size": 98}, Judge("tiny_gpt2", "jys"), r"^scorer='tiny_gpt2': it has 97 tokens, vocab_size=98"),
+        ({}, Judge("text_scorer.safetensors"), r"^scorer='text_scorer.safetensors': it reads 27 tokens, vocab_size=11"),
+    ],
+)
+def test_judges_that_cannot_judge_tokens(changes, judge, message):
+    data = Data("tokens", tokenizer="tiny_tokenizer.json", vocab_size=11, sequence_length=9)
+    with pytest.raises(ValueError, match=message):
+        make_task(dataclasses.replace(data, **changes), judge)
