@@ -20,3 +20,33 @@ from lsd_jax.samplers.sampler import Sampler, sampler
 from lsd_jax.samplers.simulate import sample
 from lsd_jax.tasks.registry import make_task
 from lsd_jax.tasks.task import Data, Judge, Task
+
+__all__ = [
+    "Absorbing",
+    "AlignmentSettings",
+    "Condition",
+    "Cosine",
+    "Coupling",
+    "Data",
+    "Diffusion",
+    "DiscretizedGaussian",
+    "Exponential",
+    "Geometric",
+    "Identity",
+    "Judge",
+    "LogLinear",
+    "OptimizeSettings",
+    "Sampler",
+    "StudentSettings",
+    "Task",
+    "TeacherSettings",
+    "Uniform",
+    "distill",
+    "from_torch",
+    "likelihood",
+    "load_model",
+    "load_sampler",
+    "make_task",
+    "sample",
+    "sampler",
+]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import jax
 import ml_collections
 
-from lsd_jax.distill import distill
+from lsd_jax.distill import check as distillation
 from lsd_jax.distill.objectives.registry import check_objective
 from lsd_jax.distill.optimize import check_sizes
 from lsd_jax.experiment import build
@@ -106,7 +106,7 @@ def _check_training(config: ml_collections.ConfigDict, stage: str, process: Proc
 
 def _check_student(config: ml_collections.ConfigDict, process: Process) -> None:
     with section("student"):
-        distill.check_student(process, config.data.sequence_length, build.student_of(config))
+        distillation.check_student(process, config.data.sequence_length, build.student_of(config))
 
 
 def check_distillation(config: ml_collections.ConfigDict, process: Process, task: Task) -> None:
@@ -118,10 +118,10 @@ def check_distillation(config: ml_collections.ConfigDict, process: Process, task
         rows = None
         if teacher.source == "data":
             rows = len(task.split("train"))
-        distill.check_teacher(teacher, rows)
+        distillation.check_teacher(teacher, rows)
     with section("student"):
-        distill.check_steps(tuple(config.student.steps), student, teacher)
-        distill.check_potentials(process, student, teacher, optimization, rows)
+        distillation.check_steps(tuple(config.student.steps), student, teacher)
+        distillation.check_potentials(process, student, teacher, optimization, rows)
     with section("distill"):
         check_objective(optimization, process, get_kernel(student.kernel), student.coupling)
         check_sizes(optimization, teacher.paths, jax.device_count())

@@ -19,8 +19,9 @@ from lsd_jax.experiment.report.page import build as build_report
 from lsd_jax.experiment.study import Study
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
-from lsd_jax.samplers import file
+from lsd_jax.samplers.file import load_sampler
 from lsd_jax.samplers.likelihood import continuous_time_nats
+from lsd_jax.samplers.record import describe
 from lsd_jax.samplers.registry import SAMPLERS, get_sampler
 from lsd_jax.samplers.sampler import Sampler, check_time, sampler
 from lsd_jax.samplers.simulate import draw_and_count
@@ -73,7 +74,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: 
         params, result = train_network(training, sizes, process, batches, validation, path.parent, config.seed)
     card = {
         "data": config.data.to_dict(),
-        "process": {"name": process.name, **file.describe(process)},
+        "process": {"name": process.name, **describe(process)},
         "training": config.training.to_dict(),
         "hours_of_last_start": round((time.monotonic() - began) / 3600, 2),
         **result,
@@ -217,9 +218,9 @@ def sample(
 
 def _of_file(student: str, process: Any) -> Sampler:
     """The sampler of a file, whose process must be the config's."""
-    drawn = file.load_sampler(student)
-    for field, value in file.describe(process).items():
-        if (theirs := file.describe(drawn.process).get(field)) != value:
+    drawn = load_sampler(student)
+    for field, value in describe(process).items():
+        if (theirs := describe(drawn.process).get(field)) != value:
             raise ValueError(f"--student={student!r}: has {field}={theirs!r}, this config {value!r}")
     return drawn
 

@@ -20,7 +20,6 @@ from lsd_jax.experiment.context import Context, timed_draw
 from lsd_jax.experiment.records import DATA, EXACT, read_rows, slug, write_json
 from lsd_jax.keys import cell_key
 from lsd_jax.progress import Progress
-from lsd_jax.samplers.file import to_record
 from lsd_jax.samplers.kernel import EventSampler
 from lsd_jax.samplers.registry import get_sampler
 from lsd_jax.samplers.sampler import Sampler, nfe_of, sampler, steps_within
@@ -270,7 +269,7 @@ class Study:
         else:
             began = time.monotonic()
             found = self.students(cell.task, cell.sampler, own, cell.seed)[cell.steps]
-            record = to_record(found)
+            record = found.record()
             shown = (
                 "process",
                 "noise",

@@ -100,7 +100,7 @@ def make_task(config: ml_collections.ConfigDict, references: int = 1024) -> Task
     length, vocab = config.data.sequence_length, config.data.vocab_size
     if experiment.has_exact_chain(config):
         law = experiment.chain_of(config)
-        real = lambda rng, count: sample_chain(rng, *law, count, length)  # noqa: E731
+        real = lambda rng, count: sample_chain(rng, *law, count, length)
         if config.data.name == "toy":
             return toy_task((law[0][:, None] * law[1]).ravel(), vocab, real)
         return chain_task(law, length, real, grammar=config.data.name == "countdown")
@@ -109,7 +109,7 @@ def make_task(config: ml_collections.ConfigDict, references: int = 1024) -> Task
     sizes, params, _ = weights.load(weights.resolve(config.evaluation.scorer))
     read = functools.partial(read_sequences, DDiT(sizes), params, batch_size=config.evaluation.batch_size)
     held_back = loader.load_split(config.data, "validation")
-    real = lambda rng, count: held_back[_choose(rng, len(held_back), count)]  # noqa: E731
+    real = lambda rng, count: held_back[_choose(rng, len(held_back), count)]
     return text_task(loader.load_split(config.data, "test"), vocab, read, real, references)
 
 

@@ -8,14 +8,8 @@ import jax.numpy as jnp
 from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.noise import Noise
 from lsd_jax.processes.potentials import PairTransition
-from lsd_jax.processes.soft import is_soft
-from lsd_jax.processes.transition import Transition, normalized
-
-# A jump never quite reaches probability one before the last step, so that log-probabilities and gradients stay finite.
-MAX_JUMP = 1 - 1e-6
-# The likelihood that a soft token has where it is impossible: small enough to count for nothing, while its inverse, which a
-# gradient meets, is far from overflow.
-SOFT_FLOOR = 1e-20
+from lsd_jax.processes.soft import SOFT_FLOOR, is_soft
+from lsd_jax.processes.transition import Transition, jump_where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,10 +138,7 @@ class Absorbing:
         return Transition(x_BL, jnp.where(x_BL == self.mask, -jnp.inf, 0.0), log_clean_BLS)
 
     def jump(self, x_BL: jax.Array, log_mass_BLS: jax.Array) -> Transition:
-        log_total_BL = jax.nn.logsumexp(log_mass_BLS, -1)
-        jump_BL = jnp.minimum(jnp.exp(log_total_BL), MAX_JUMP)
-        log_stay_BL = jnp.where(x_BL == self.mask, jnp.log1p(-jump_BL), 0.0)
-        return Transition(x_BL, log_stay_BL, normalized(log_mass_BLS, log_total_BL))
+        return jump_where(x_BL, log_mass_BLS, x_BL == self.mask)
 
     def euler_log_mass(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array) -> jax.Array:
         del x_BL

@@ -3,6 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+# The likelihood that a soft token has where it is impossible: small enough to count for nothing, while its inverse, which a
+# gradient meets, is far from overflow.
+SOFT_FLOOR = 1e-20
+
 
 def is_soft(x: jax.Array) -> bool:
     """Whether tokens are soft floats (..., num_states) instead of integers."""

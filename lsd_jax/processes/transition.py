@@ -9,6 +9,8 @@ from lsd_jax.processes.draws import inverse_cdf
 
 # Below this the logarithm of the probability of jumping would be -inf, whose gradient is not a number.
 _LEAST_STAY = -1e-30
+# A jump never quite reaches probability one before the last step, so that log-probabilities and gradients stay finite.
+_MAX_JUMP = 1 - 1e-6
 
 
 @jax.tree_util.register_dataclass
@@ -103,6 +105,25 @@ def from_log_probs(x_BL: jax.Array, log_mass_BLS: jax.Array) -> Transition:
     log_stay_BL = jnp.where(here_BLS, log_probs_BLS, 0.0).sum(-1)
     log_stay_BL = jnp.where(log_jump_BL < -1.0, jnp.log1p(-jnp.exp(log_jump_BL)), log_stay_BL)
     return Transition(x_BL, log_stay_BL, log_destination_BLS)
+
+
+def jump_where(x_BL: jax.Array, log_mass_BLS: jax.Array, movable_BL: jax.Array | None = None) -> Transition:
+    """A transition from the log-probability of jumping to each data token, which may sum to more than one.
+
+    Args:
+        x_BL: the tokens the step starts from.
+        log_mass_BLS: log-probabilities of jumping.
+        movable_BL: which positions can jump; None for all, whose present token is then no destination.
+    """
+    if movable_BL is None:
+        # A large negative number instead of -inf, so that the gradient with respect to the temperature is 0, not NaN.
+        here_BLS = jax.nn.one_hot(x_BL, log_mass_BLS.shape[-1]) > 0
+        log_mass_BLS = jnp.where(here_BLS, -1e30, log_mass_BLS)
+    log_total_BL = jax.nn.logsumexp(log_mass_BLS, -1)
+    log_stay_BL = jnp.log1p(-jnp.minimum(jnp.exp(log_total_BL), _MAX_JUMP))
+    if movable_BL is not None:
+        log_stay_BL = jnp.where(movable_BL, log_stay_BL, 0.0)
+    return Transition(x_BL, log_stay_BL, normalized(log_mass_BLS, log_total_BL))
 
 
 def normalized(log_mass_BLS: jax.Array, log_total_BL: jax.Array) -> jax.Array:

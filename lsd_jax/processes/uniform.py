@@ -5,12 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from lsd_jax.processes.absorbing import MAX_JUMP, SOFT_FLOOR
 from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.noise import Noise
 from lsd_jax.processes.potentials import ChainTransition
-from lsd_jax.processes.soft import hard_tokens, is_soft
-from lsd_jax.processes.transition import Transition, normalized
+from lsd_jax.processes.soft import SOFT_FLOOR, hard_tokens, is_soft
+from lsd_jax.processes.transition import Transition, jump_where
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,11 +149,7 @@ class Uniform:
         return self.jump(x_BL, jax.nn.log_softmax(log_clean_BLS))
 
     def jump(self, x_BL: jax.Array, log_mass_BLS: jax.Array) -> Transition:
-        # A large negative number instead of -inf, so that the gradient with respect to the temperature is 0, not NaN.
-        log_mass_BLS = jnp.where(jax.nn.one_hot(x_BL, self.vocab_size) > 0, -1e30, log_mass_BLS)
-        log_total_BL = jax.nn.logsumexp(log_mass_BLS, -1)
-        jump_BL = jnp.minimum(jnp.exp(log_total_BL), MAX_JUMP)
-        return Transition(x_BL, jnp.log1p(-jump_BL), normalized(log_mass_BLS, log_total_BL))
+        return jump_where(x_BL, log_mass_BLS)
 
     def euler_log_mass(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array) -> jax.Array:
         del x_BL

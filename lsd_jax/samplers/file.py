@@ -1,8 +1,6 @@
-"""student.json: a distilled sampler as a readable file that samples again without its run (docs/student_format.md)."""
+"""The way back from student.json to a sampler: every field is read and checked here (docs/student_format.md)."""
 
-import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
@@ -12,12 +10,12 @@ import numpy as np
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.process import Process, make_process
 from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.samplers.kernel import EventSampler, check_kernel
+from lsd_jax.samplers.kernel import check_kernel
+from lsd_jax.samplers.record import FORMAT
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import Sampler, check_coupling
 from lsd_jax.samplers.schedule import COEFFICIENTS, Schedule, StepParameters
 
-FORMAT = "lsd_jax.student/1"
 _REQUIRED = (
     "process",
     "noise",
@@ -35,80 +33,11 @@ _REQUIRED = (
 )
 
 
-def to_record(sampler: Sampler) -> dict[str, Any]:
-    """The sampler as a JSON-serializable record.
-
-    Raises:
-        ValueError: no process or length is known, or it is an event sampler.
-    """
-    if sampler.process is None or sampler.length is None or isinstance(sampler.kernel, EventSampler):
-        raise ValueError(
-            f"sampler={sampler.kernel.name!r}: only a distilled sampler, or one bound to a model, has a file"
-        )
-    params, coupling = sampler.schedule.params, dataclasses.asdict(sampler.coupling)
-    return {
-        "format": FORMAT,
-        **describe(sampler.process),
-        "kernel": sampler.kernel.name,
-        "coupling": {
-            name: list(value) if isinstance(value, tuple) else value for name, value in coupling.items() if value != ()
-        },
-        "coefficient": params.coefficient,
-        "steps": sampler.schedule.steps,
-        "nfe": sampler.nfe,
-        "time_grid": _floats(sampler.schedule.time_grid),
-        "coefficients": _floats(jnp.exp(params.log_coefficient)),
-        "temperatures": _floats(jnp.exp(params.log_temperature)),
-        **({"top_p": params.top_p} if params.top_p < 1 else {}),
-        **({} if params.log_potential is None else {"potentials": _tables(params.log_potential)}),
-        "sequence_length": sampler.length,
-        "backbone": {"kind": "", "id": "", "sha256": ""},
-        "provenance": {},
-        "metrics": {},
-        **sampler.facts,
-    }
-
-
-def _floats(values: Any) -> list[float]:
-    return [float(value) for value in np.asarray(values)]
-
-
-def _tables(log_potential: np.ndarray) -> list[dict[str, Any]]:
-    """The potentials that are not all zero, by step and distance."""
-    return [
-        {"step": k, "distance": d + 1, "log_potential": np.round(np.asarray(table, float), 4).tolist()}
-        for k, tables in enumerate(np.asarray(log_potential))
-        for d, table in enumerate(tables)
-        if table.any()
-    ]
-
-
-def describe(process: Process) -> dict[str, Any]:
-    """The fields that name a process."""
-    noise = {"name": type(process.noise).__name__.lower(), **dataclasses.asdict(process.noise)}
-    settings = dataclasses.asdict(process)
-    del settings["noise"]
-    return {"process": process.name, "noise": noise, **settings}
-
-
 def process_of(record: dict[str, Any]) -> Process:
-    """The process that a record's fields name; the inverse of `describe`."""
+    """The process that a record's fields name; the inverse of `record.describe`."""
     noise = dict(record["noise"])
     settings = {name: record[name] for name in ("rate_sigma", "q_sigma") if name in record}
     return make_process(record["process"], record["vocab_size"], make_noise(noise.pop("name"), **noise), **settings)
-
-
-def save(sampler: Sampler, path: pathlib.Path) -> None:
-    """Writes a sampler whole or not at all.
-
-    Raises:
-        ValueError: as `to_record`.
-    """
-    record = to_record(sampler)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(partial, path)
 
 
 def load_sampler(path: str | pathlib.Path) -> Sampler:
@@ -134,7 +63,7 @@ def from_record(record: dict[str, Any]) -> Sampler:
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-    """A record that `save` wrote, checked field by field.
+    """A record that `Sampler.save` wrote, checked field by field.
 
     Raises:
         FileNotFoundError: no such file.

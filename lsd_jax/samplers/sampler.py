@@ -13,6 +13,7 @@ from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import IID, Coupling
 from lsd_jax.samplers.kernel import AnyKernel, EventSampler, Kernel, StagedKernel, check_kernel
+from lsd_jax.samplers.record import to_record, write
 from lsd_jax.samplers.registry import get_sampler
 from lsd_jax.samplers.schedule import Schedule, fixed_grid, uniform_schedule
 
@@ -80,15 +81,25 @@ class Sampler:
         self.coupling.check_length(length)
         return dataclasses.replace(self, length=length, process=model.process)
 
-    def save(self, path: str | pathlib.Path) -> None:
-        """Writes the sampler as a readable file (docs/student_format.md), whole or not at all.
+    def record(self) -> dict[str, Any]:
+        """What its file holds (docs/student_format.md).
 
         Raises:
-            ValueError: a sampler that is not distilled (no process or length), or an event sampler.
+            ValueError: no process or length is known, or it is an event sampler.
         """
-        from lsd_jax.samplers import file  # which imports this module
+        if self.process is None or self.length is None or isinstance(self.kernel, EventSampler):
+            raise ValueError(
+                f"sampler={self.kernel.name!r}: only a distilled sampler, or one bound to a model, has a file"
+            )
+        return {**to_record(self.process, self.kernel, self.coupling, self.schedule, self.length), **self.facts}
 
-        file.save(self, pathlib.Path(path).expanduser())
+    def save(self, path: str | pathlib.Path) -> None:
+        """Writes the sampler as a readable file, whole or not at all; `load_sampler` reads it.
+
+        Raises:
+            ValueError: as `record`.
+        """
+        write(pathlib.Path(path).expanduser(), self.record())
 
 
 def sampler(

@@ -1,4 +1,4 @@
-"""The discretised Gaussian process against tauLDR's numbers, and its scores against enumeration."""
+"""The discretized Gaussian process against tauLDR's numbers, and its scores against enumeration."""
 
 import itertools
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from lsd_jax.processes.gaussian import DiscretizedGaussian, base_rate, stationary_law
+from lsd_jax.processes.gaussian import DiscretizedGaussian, base_rate, stationary_distribution
 from lsd_jax.processes.noise import Exponential
-from lsd_jax.processes.score import log_concrete_score, log_posterior_to_log_score, reverse_rate
+from lsd_jax.processes.process import reverse_rate
 
 CIFAR = np.load("tests/golden/tauldr_rate_s256.npz")
 SMALL = np.load("tests/golden/tauldr_unet.npz")  # 16 states
@@ -81,7 +81,7 @@ def test_tails_keep_their_digits_and_their_gradient():
 
 def test_the_prior_is_stationary_for_an_odd_number_of_states_too():
     for states in (16, 17):
-        law, rate = stationary_law(states, 4.0), base_rate(states, 3.0, 4.0)
+        law, rate = stationary_distribution(states, 4.0), base_rate(states, 3.0, 4.0)
         np.testing.assert_allclose(law @ rate, 0, atol=1e-12)
 
 

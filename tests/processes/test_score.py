@@ -8,13 +8,7 @@ import pytest
 
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import Geometric, LogLinear
-from lsd_jax.processes.score import (
-    log_mean_to_log_score,
-    log_posterior_to_log_score,
-    log_score_to_log_posterior,
-    reverse_rate,
-    uniform_step_probs,
-)
+from lsd_jax.processes.process import reverse_rate
 from lsd_jax.processes.uniform import Uniform
 
 GOLDEN = np.load(pathlib.Path(__file__).parents[1] / "golden" / "sedd_samplers.npz")

@@ -33,24 +33,20 @@ def matrix(process, t, u):
 def test_one_step_of_a_bridge_is_bayes_rule(name):
     process = process_of(name)
     back, forward = matrix(process, U, 0.0), matrix(process, T, U)
-    for x0 in range(S):
-        for x in range(process.num_states):
-            if name == "absorbing" and x not in (x0, S):
-                continue
-            joint = back[x0] * forward[:, x]
-            wanted = joint / joint.sum()
-            step = process.bridge(jnp.array([[x]]), jnp.array([[x0]]), jnp.float32(T), jnp.float32(U))
-            stay, jump = (np.asarray(part)[0, 0] for part in step.probabilities())
-            found = np.append(jump, 0.0)[: process.num_states]
-            found[x] += stay
-            np.testing.assert_allclose(found, wanted, atol=1e-5)
+    pairs = np.array([(x, x0) for x0 in range(S) for x in range(process.num_states) if name != "absorbing" or x in (x0, S)])
+    bridge = jax.jit(lambda x, x0: process.bridge(x, x0, jnp.float32(T), jnp.float32(U)).probabilities())
+    stay, jump = (np.asarray(part)[:, 0] for part in bridge(pairs[:, :1], pairs[:, 1:]))
+    found = np.pad(jump, ((0, 0), (0, process.num_states - S)))
+    found[np.arange(len(pairs)), pairs[:, 0]] += stay
+    joint = back[pairs[:, 1]] * forward[:, pairs[:, 0]].T
+    np.testing.assert_allclose(found, joint / joint.sum(1, keepdims=True), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["absorbing", "uniform", "gaussian"])
 def test_states_have_the_marginal_and_forward_steps_the_matrix(name):
     process = process_of(name)
     keys, x0 = sequence_keys(jax.random.key(0), 20_000), jnp.tile(jnp.array([[2]]), (20_000, 1))
-    state = np.asarray(bridge_state(keys, process, IID, x0, jnp.float32(T)))[:, 0]
+    state = np.asarray(jax.jit(lambda *given: bridge_state(given[0], process, IID, *given[1:]))(keys, x0, T))[:, 0]
     wanted = np.asarray(process.marginal(jnp.array(2), jnp.float32(T)))
     np.testing.assert_allclose(np.bincount(state, minlength=process.num_states) / len(state), wanted, atol=0.015)
     forward = matrix(process, T, U)
@@ -72,8 +68,9 @@ def test_a_bridge_with_a_samplers_keys_follows_its_path():
     )
     keys, euler = sequence_keys(jax.random.key(5), 16), sampler("euler", 8, coupling=coupling).bound_to(flat, 12)
     sample = draw(keys, flat, euler, 16, keep_states=True)
+    bridge_of = jax.jit(lambda t: bridge_state(keys, process, coupling, sample.tokens, t))
     for k in range(8):
-        bridge = bridge_state(keys, process, coupling, sample.tokens, euler.schedule.time_grid[k])
+        bridge = bridge_of(euler.schedule.time_grid[k])
         assert (np.asarray(bridge) != np.asarray(sample.states[k])).mean() < 0.01  # float32 at a threshold
 
 

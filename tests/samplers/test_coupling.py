@@ -1,43 +1,48 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lsd_jax.keys import sequence_keys
+from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.score import log_posterior_to_log_score, make_process
-from lsd_jax.samplers import get_kernel
-from lsd_jax.samplers.coupling import Coupling, path_noise, sequence_keys
-from lsd_jax.samplers.simulate import eps_schedule, simulate, uniform_schedule
+from lsd_jax.processes.process import make_process
+from lsd_jax.samplers.coupling import Coupling, path_noise
+from lsd_jax.samplers.sampler import sampler
+from lsd_jax.samplers.simulate import simulate
+from tests.samplers import enumeration
 
 S = 4
-ABSORBING = make_process("absorbing", S, make_noise("loglinear"))
-UNIFORM = make_process("uniform", S, make_noise("loglinear"))
+LOGITS = np.array([0.3, -0.2, 0.9, 0.0], np.float32)
 
 
-def score_fn(process):
-    logits = jnp.array([0.3, -0.2, 0.9, 0.0])
+@functools.cache
+def model_of(name):
+    """A network that ignores its context."""
+    process = make_process(name, S, make_noise("loglinear"))
+    return Diffusion.from_function(
+        lambda x, t: jnp.broadcast_to(jnp.asarray(LOGITS), (*x.shape, S)), process, time_conditioned=False
+    )
 
-    def log_score(x, t):
-        posterior = jnp.broadcast_to(jax.nn.log_softmax(logits), (*x.shape, S))
-        return log_posterior_to_log_score(process, posterior, x, t)
 
-    return log_score
+def bound(coupling, steps, length=16, name="absorbing"):
+    return sampler("euler", steps, coupling=Coupling(coupling)).bound_to(model_of(name), length)
 
 
-def draw(coupling, steps, batch=64, length=16, process=ABSORBING, key=None, keep_states=False):
-    key = jax.random.key(0) if key is None else key
-    schedule = uniform_schedule(steps)
-    args = (process, get_kernel("euler"), score_fn(process), schedule, Coupling(coupling), batch, length)
-    return simulate(key, *args, keep_states=keep_states)
+def draw(coupling, steps, batch=64, length=16, keep_states=False):
+    samples = bound(coupling, steps, length)
+    return enumeration.draw(jax.random.key(0), model_of("absorbing"), samples, batch, keep_states=keep_states)
 
 
 @pytest.mark.parametrize("coupling", ["iid", "shared", "low_discrepancy"])
-def test_reveals_follow_the_schedule_and_tokens_the_law(coupling):
+def test_reveals_follow_the_schedule_and_tokens_the_distribution(coupling):
     sample = draw(coupling, 8, batch=4000, keep_states=True)
     masked = (np.asarray(sample.states) == S).mean((1, 2))
     np.testing.assert_allclose(masked, np.linspace(1, 0, 9), atol=0.02)
     observed = np.bincount(np.asarray(sample.tokens).ravel(), minlength=S) / sample.tokens.size
-    np.testing.assert_allclose(observed, jax.nn.softmax(jnp.array([0.3, -0.2, 0.9, 0.0])), atol=0.01)
+    np.testing.assert_allclose(observed, jax.nn.softmax(LOGITS), atol=0.01)
 
 
 def test_shared_noise_makes_step_counts_agree():
@@ -63,12 +68,16 @@ def test_thresholds_are_uniform():
 
 
 def test_uniform_process_draws_afresh_and_refuses_to_share():
-    noise = path_noise(sequence_keys(jax.random.key(0), 2), UNIFORM, Coupling("low_discrepancy"), 8)
+    process = model_of("uniform").process
+    noise = path_noise(sequence_keys(jax.random.key(0), 2), process, Coupling("low_discrepancy"), 8)
     assert noise.threshold_BL is None
     a, b = (noise.step(jnp.int32(i), jnp.zeros((2, 8)))[0] for i in (0, 1))
     assert not np.allclose(a, b)
+    shared = sampler("euler", 4, coupling=Coupling("shared"))
+    with pytest.raises(ValueError, match="^coupling.name='shared': needs the absorbing process"):
+        shared.bound_to(model_of("uniform"), 16)
     with pytest.raises(ValueError, match="absorbing"):
-        draw("shared", 4, process=UNIFORM)
+        path_noise(sequence_keys(jax.random.key(0), 2), process, Coupling("shared"), 8)
 
 
 def test_a_sequence_depends_on_its_own_key_only():
@@ -76,20 +85,14 @@ def test_a_sequence_depends_on_its_own_key_only():
     np.testing.assert_array_equal(small.tokens, large.tokens[:3])
 
 
-def test_eps_schedule_is_the_reference_convention():
-    grid = np.asarray(eps_schedule(5).time_grid)
-    np.testing.assert_allclose(grid, [1, 0.75, 0.5, 0.25, 1e-5, 0], atol=1e-5)
-
-
-def test_one_compilation_a_kernel_and_step_count():
-    traces = []
+def test_one_compilation_per_kernel_and_step_count():
+    traces, model = [], model_of("absorbing")
 
     @jax.jit
-    def run(key, schedule):
+    def run(key, samples):
         traces.append(1)
-        args = (ABSORBING, get_kernel("euler"), score_fn(ABSORBING), schedule, Coupling("iid"), 4, 8)
-        return simulate(key, *args).tokens
+        return simulate(key, model, samples, 4).tokens
 
     for seed in range(3):
-        run(jax.random.key(seed), uniform_schedule(4, temperature=1 - 0.1 * seed))
+        run(jax.random.key(seed), sampler("euler", 4, temperature=1 - 0.1 * seed).bound_to(model, 8))
     assert len(traces) == 1

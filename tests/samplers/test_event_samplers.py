@@ -1,36 +1,39 @@
 """Samplers without a grid: exact where they say so, independent of the batch, and faithful to given tokens."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lsd_jax.keys import sequence_keys
 from lsd_jax.models.oracle import all_sequences
-from lsd_jax.models.score_fn import posterior_score_fn
 from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.score import make_process
-from lsd_jax.samplers import EVENT_SAMPLERS
-from lsd_jax.samplers.coupling import sequence_keys
-from lsd_jax.samplers.gillespie import holding_times, next_events
-from lsd_jax.samplers.kernel import Knobs
-from lsd_jax.samplers.simulate import Condition
-from lsd_jax.samplers.uniformization import rate_bound
+from lsd_jax.processes.process import make_process
+from lsd_jax.samplers.events.gillespie import holding_times, next_events
+from lsd_jax.samplers.events.uniformization import rate_bound
+from lsd_jax.samplers.kernel import Condition
+from lsd_jax.samplers.registry import EVENT_SAMPLERS
+from lsd_jax.samplers.schedule import neutral
 
-NEUTRAL = Knobs(jnp.zeros(()), jnp.zeros(()))
 GOLDEN = np.load("tests/golden/lsd_gillespie.npz")
 PAIRS = [(name, process) for name, sampler in EVENT_SAMPLERS.items() for process in sampler.processes]
 
 
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _run(name, model, keys, budget, condition):
+    drawn = EVENT_SAMPLERS[name].draw(keys, model, 3, budget, neutral(), condition)
+    return drawn.tokens, drawn.calls_B
+
+
 def run(name, world, count, budget, condition=None, keys=None):
     keys = sequence_keys(jax.random.key(1), count) if keys is None else keys
-    draw = EVENT_SAMPLERS[name].draw
-    return jax.jit(
-        lambda keys, condition: draw(keys, world.process, world.score_fn, 3, budget, NEUTRAL, condition)[::3]
-    )(keys, condition)
+    return _run(name, world.model, keys, budget, condition)
 
 
 @pytest.mark.parametrize("name", ["any_order", "gillespie"])
-def test_one_token_a_call_is_exact_and_fewer_calls_are_not(toy, name):
+def test_one_token_per_call_is_exact_and_fewer_calls_are_not(toy, name):
     world = toy("absorbing")
     tokens, calls = run(name, world, 40_000, 3)
     assert world.error(tokens) < 0.02 and (np.asarray(calls) == 3).all()
@@ -38,12 +41,18 @@ def test_one_token_a_call_is_exact_and_fewer_calls_are_not(toy, name):
     assert 0.03 < world.error(tokens) < 0.2 and (np.asarray(calls) == 2).all()
 
 
+def test_first_hitting_is_exact(toy):
+    tokens, calls = run("first_hitting", toy("absorbing"), 40_000, 3)
+    assert (np.asarray(calls) == 3).all()
+    assert toy("absorbing").error(tokens) < 0.02
+
+
 def test_uniformization_is_exact_and_makes_the_expected_calls(toy):
     world = toy("uniform")
     tokens, calls = run("uniformization", world, 40_000, 1)
     assert world.error(tokens) < 0.02
     # The bound's integral over sigma_bar, times three positions, plus the denoising call; pieces add up to 13 percent.
-    start, end = float(world.process.noise.sigma_bar(jnp.ones(()))), 1e-3 / 3
+    start, end = float(world.model.process.noise.sigma_bar(jnp.ones(()))), 1e-3 / 3
     integral = np.log(np.expm1(start) / np.expm1(end)) - (start - end) / 3
     assert 3 * integral + 1 < np.asarray(calls).mean() < 1.13 * 3 * integral + 1
 
@@ -61,9 +70,8 @@ def test_the_rate_bound_holds_for_every_posterior_and_is_reached():
     posterior[0] = np.eye(5)[1]
     log_posterior = jnp.log(jnp.asarray(posterior, jnp.float32) + 1e-30)
     x = jnp.zeros((64, 4), jnp.int32)
-    score_fn = posterior_score_fn(process, lambda x, t: log_posterior)
     for t in (1e-3, 0.1, 0.5, 0.99):
-        score = np.exp(np.asarray(score_fn(x, jnp.float32(t))))
+        score = np.exp(np.asarray(process.log_score(log_posterior, x, jnp.float32(t))))
         total = score[..., 1:].sum(-1) / 5
         bound = float(rate_bound(process, process.noise.sigma_bar(jnp.float32(t))))
         assert total.max() <= bound * (1 + 1e-4)
@@ -101,7 +109,7 @@ def test_given_tokens_stay(toy, name, process):
 
 
 @pytest.mark.parametrize("name", ["first_hitting", "any_order", "gillespie"])
-def test_infilling_draws_the_conditional_law(toy, name):
+def test_infilling_draws_the_conditional_distribution(toy, name):
     world = toy("absorbing")
     fixed = jnp.broadcast_to(jnp.asarray([False, True, False]), (40_000, 3))
     given = Condition(jnp.full((40_000, 3), 1), fixed)

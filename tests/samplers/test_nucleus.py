@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsd_jax.samplers import get_kernel
-from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.samplers.kernel import nucleus
-from lsd_jax.samplers.simulate import simulate, uniform_schedule
+from lsd_jax.samplers.sampler import sampler
+from lsd_jax.samplers.schedule import nucleus
+from tests.samplers.enumeration import draw
 
 
 def by_sorting(probs: np.ndarray, top_p: float) -> np.ndarray:
@@ -32,14 +31,12 @@ def test_nucleus_is_the_smallest_set(top_p):
 
 
 def test_the_whole_set_changes_nothing(toy):
-    process, score_fn, _ = toy("absorbing")
-    kernel = get_kernel("tweedie")
+    model = toy("absorbing").model
 
-    @jax.jit
-    def draw(schedule):
-        return simulate(jax.random.key(0), process, kernel, score_fn, schedule, Coupling(), 512, 3).tokens
+    def tokens(**settings):
+        return np.asarray(draw(jax.random.key(0), model, sampler("tweedie", 4, **settings).bound_to(model, 3), 512).tokens)
 
-    plain = draw(uniform_schedule(4))
-    np.testing.assert_array_equal(plain, draw(uniform_schedule(4, top_p=1.0)))
-    np.testing.assert_array_equal(plain, draw(uniform_schedule(4, top_p=1 - 1e-7)))
-    assert (np.asarray(plain) != np.asarray(draw(uniform_schedule(4, top_p=0.3)))).any()
+    plain = tokens()
+    np.testing.assert_array_equal(plain, tokens(top_p=1.0))
+    np.testing.assert_array_equal(plain, tokens(top_p=1 - 1e-7))
+    assert (plain != tokens(top_p=0.3)).any()

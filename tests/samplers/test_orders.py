@@ -2,8 +2,9 @@ import jax
 import numpy as np
 import pytest
 
+from lsd_jax.keys import sequence_keys
 from lsd_jax.samplers import orders
-from lsd_jax.samplers.coupling import Coupling, sequence_keys
+from lsd_jax.samplers.coupling import Coupling
 
 SETTINGS = {
     **{name: {} for name in orders.LINE},
@@ -49,7 +50,7 @@ def test_a_sweep_reveals_one_class_a_step_and_spreads_images():
     classes = np.floor((1 - thresholds) * 4).astype(int)
     for row in classes:
         assert all(len(set(row[residue::4])) == 1 for residue in range(4)) and len(set(row[:4])) == 4
-    # The first quarter of an image's positions: no two are neighbours in a row or column.
+    # The first quarter of an image's positions: no two are neighbors in a row or column.
     image = Coupling("low_discrepancy", "dither", shape=(8, 8)).thresholds(sequence_keys(jax.random.key(1), 20), 64)
     first = (np.asarray(image) > 0.75).reshape(-1, 8, 8)
     assert not (first[:, 1:] & first[:, :-1]).any() and not (first[:, :, 1:] & first[:, :, :-1]).any()
@@ -58,10 +59,10 @@ def test_a_sweep_reveals_one_class_a_step_and_spreads_images():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"generator": "sobol"}, "generator='sobol'"),
-        ({"generator": "pattern", "pattern": (0, 2)}, r"pattern=\(0, 2\)"),
-        ({"generator": "pattern"}, "pattern"),
-        ({"generator": "r2"}, "needs .rows, columns."),
+        ({"generator": "sobol"}, "^coupling.generator='sobol': choose one of"),
+        ({"generator": "pattern", "pattern": (0, 2)}, r"^coupling.pattern=\(0, 2\): is not a permutation"),
+        ({"generator": "pattern"}, "^coupling.pattern="),
+        ({"generator": "r2"}, r"^coupling.shape=\(\): generator 'r2' needs .rows, columns."),
     ],
 )
 def test_impossible_orders_are_told(settings, message):
@@ -70,5 +71,5 @@ def test_impossible_orders_are_told(settings, message):
 
 
 def test_a_shape_must_hold_the_length():
-    with pytest.raises(ValueError, match="does not hold 25"):
+    with pytest.raises(ValueError, match=r"^coupling.shape=\(4, 6\): does not hold 25"):
         coupling("halton").thresholds(sequence_keys(jax.random.key(0), 2), 25)

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsd_jax.samplers.transition import Transition, fine_uniform
+from lsd_jax.processes.draws import fine_uniform
+from lsd_jax.processes.transition import Transition
 
 
 def test_sampling_follows_log_prob():

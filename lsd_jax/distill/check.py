@@ -1,0 +1,142 @@
+"""Every mistake in the settings of a distillation that can be told before long work."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lsd_jax import parallel
+from lsd_jax.distill.objectives.registry import check_objective
+from lsd_jax.distill.optimize import check_sizes
+from lsd_jax.distill.plan import GRIDS, ORDERS, check_halving
+from lsd_jax.distill.potentials import absorbing
+from lsd_jax.distill.settings import OptimizeSettings, StudentSettings, TeacherSettings
+from lsd_jax.distill.student import init_student
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.process import Process
+from lsd_jax.samplers.kernel import Kernel, check_kernel
+from lsd_jax.samplers.registry import get_kernel
+from lsd_jax.samplers.sampler import check_coupling, check_sharpness
+
+_SOURCES = ("samples", "data")
+
+
+def check(
+    process: Process,
+    length: int,
+    steps: Sequence[int],
+    student: StudentSettings,
+    teacher: TeacherSettings,
+    optimization: OptimizeSettings,
+    rows: int | None,
+) -> None:
+    """Raises ValueError for every mistake that can be told before long work.
+
+    Args:
+        process: the model's.
+        length: tokens per sequence.
+        steps: the numbers of steps.
+        student, teacher, optimization: the settings.
+        rows: how many sequences of data there are; None for none.
+    """
+    check_teacher(teacher, rows)
+    check_student(process, length, student)
+    check_steps(steps, student, teacher)
+    check_objective(optimization, process, get_kernel(student.kernel), student.coupling)
+    check_sizes(optimization, teacher.paths, parallel.data_mesh().size)
+    check_potentials(process, student, teacher, optimization, rows)
+
+
+def check_teacher(teacher: TeacherSettings, rows: int | None) -> None:
+    """Raises ValueError where a teacher cannot be made; `rows` sequences of data, None for none."""
+    devices = parallel.data_mesh().size
+    if teacher.source not in _SOURCES:
+        raise ValueError(f"source={teacher.source!r}: choose one of {_SOURCES}")
+    if teacher.steps < 1:
+        raise ValueError(f"steps={teacher.steps}: must be 1 or more")
+    if teacher.paths < 1 or teacher.paths % devices:
+        raise ValueError(f"paths={teacher.paths}: is not divisible by {devices} devices")
+    if teacher.source == "data" and rows is None:
+        raise ValueError("source='data': needs sequences to lead to")
+    if teacher.source == "data" and teacher.paths > rows:
+        raise ValueError(f"paths={teacher.paths}: is more than the {rows} sequences of data")
+
+
+def check_student(process: Process, length: int, student: StudentSettings) -> None:
+    """Raises ValueError where a student's settings do not fit the process, the length or each other."""
+    kernel, coupling = get_kernel(student.kernel), student.coupling
+    check_kernel(kernel, process)
+    coupling.keeps_thresholds(process)
+    coupling.check_length(length)
+    for field, choices in (("grid", GRIDS), ("order", ORDERS)):
+        if getattr(student, field) not in choices:
+            raise ValueError(f"{field}={getattr(student, field)!r}: choose one of {choices}")
+    if not process.jumps_once and (student.order != "fixed" or student.grid == "profile"):
+        raise ValueError(
+            f"order={student.order!r}: with grid {student.grid!r}, only the absorbing process has an order of reveals; choose "
+            "order='fixed' and another grid"
+        )
+    for field, least in (("draws", 1), ("grid_points", 2), ("potentials", 0)):
+        if getattr(student, field) < least:
+            raise ValueError(f"{field}={getattr(student, field)}: must be {least} or more")
+    check_sharpness(student.temperature, student.top_p)
+    init_student(kernel, coupling, student.coefficient, 1, None, student.temperature)
+    check_coupling(kernel, coupling)
+    for field, plain in (("order", "fixed"), ("potentials", 0)):
+        if not isinstance(kernel, Kernel) and getattr(student, field) != plain:
+            raise ValueError(
+                f"{field}={getattr(student, field)!r}: kernel {kernel.name!r} draws in stages of its own; choose {plain!r}"
+            )
+
+
+def check_steps(steps: Sequence[int], student: StudentSettings, teacher: TeacherSettings) -> None:
+    """Raises ValueError where a number of steps has no student."""
+    if not steps:
+        raise ValueError("steps=(): is empty; name at least one number of steps")
+    check_halving(student.grid, steps)
+    for m in steps:
+        if m < 1:
+            raise ValueError(f"steps={m}: at least one step is needed")
+        if m > teacher.steps:
+            raise ValueError(f"steps={m}: is more than the teacher's {teacher.steps} steps")
+
+
+def check_potentials(
+    process: Process,
+    student: StudentSettings,
+    teacher: TeacherSettings,
+    optimization: OptimizeSettings,
+    rows: int | None,
+) -> None:
+    """Raises ValueError where pair potentials between the tokens of a step cannot be fitted or used."""
+    count = student.potentials
+    if not count:
+        return
+    if count < 4:
+        raise ValueError(f"potentials={count}: 0 for none, or at least 4 sequences to fit on")
+    if process.ordered:
+        raise ValueError(f"potentials={count}: need the absorbing or the uniform process, not {process.name!r}")
+    if not process.jumps_once and student.coupling.name != "iid":
+        raise ValueError(
+            f"potentials={count}: under uniform noise need coupling.name='iid', not {student.coupling.name!r}"
+        )
+    if optimization.steps and optimization.objective != "path_kl":
+        raise ValueError(f"potentials={count}: go with objective 'path_kl', or without an optimization")
+    if process.vocab_size > absorbing.MAX_VOCAB:
+        raise ValueError(
+            f"potentials={count}: need a table of {process.vocab_size} tokens squared; at most {absorbing.MAX_VOCAB} tokens"
+        )
+    available, where = (teacher.paths, "teacher paths") if teacher.source == "samples" else (rows, "training sequences")
+    if count > available:
+        raise ValueError(f"potentials={count}: is more than the {available} {where}")
+
+
+def checked_data(model: Diffusion, data: np.ndarray | None) -> np.ndarray | None:
+    """The data as an array; raises ValueError where it is no sequences of the model's tokens."""
+    if data is None:
+        return None
+    tokens = np.asarray(data)
+    if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer) or not tokens.size:
+        raise ValueError(f"data={tokens.dtype} {tokens.shape}: must be integers of shape (n, L)")
+    if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:
+        raise ValueError(f"data={int(tokens.max())}: the model's tokens are 0 ... {model.process.vocab_size - 1}")
+    return tokens
