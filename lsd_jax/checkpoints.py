@@ -3,16 +3,19 @@
 import pathlib
 import signal
 
-import grain
 import jax
-import orbax.checkpoint as ocp
 from absl import logging
 
 
 class Manager:
-    """Saves and restores (state, iterator) by step in one folder, keeping the newest `keep`."""
+    """Saves and restores (state, iterator) by step in one folder, keeping the newest `keep`.
+
+    orbax and grain take seconds to import, so they are imported where a checkpoint is written or read.
+    """
 
     def __init__(self, folder: pathlib.Path, keep: int = 2):
+        import orbax.checkpoint as ocp
+
         self._folder = folder.resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -21,8 +24,12 @@ class Manager:
         """Writes a checkpoint; a step that exists is left alone."""
         if self._manager.latest_step() == step:
             return
+        import orbax.checkpoint as ocp
+
         items = {"state": ocp.args.StandardSave(state)}
         if iterator is not None:
+            import grain
+
             items["data"] = grain.checkpoint.CheckpointSave(iterator)
         self._manager.save(step, args=ocp.args.Composite(**items))
 
@@ -35,9 +42,13 @@ class Manager:
         step = self._manager.latest_step()
         if step is None:
             return state, iterator
+        import orbax.checkpoint as ocp
+
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
         items = {"state": ocp.args.StandardRestore(target)}
         if iterator is not None:
+            import grain
+
             items["data"] = grain.checkpoint.CheckpointRestore(iterator)
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))

@@ -10,7 +10,7 @@ from absl import logging
 
 
 class Progress:
-    """Reports a loop of `total` steps: a redrawn line in a terminal, a plain log line every `every` seconds elsewhere."""
+    """Reports a loop of `total` steps: a redrawn line in a terminal or a notebook, else a log line every `every` seconds."""
 
     def __init__(self, name: str, total: int, start: int = 0, every: float = 10.0):
         self._name, self._total, self._start, self._every = name, total, start, every
@@ -19,15 +19,15 @@ class Progress:
     def __call__(self, step: int, **values: float) -> None:
         """Tells that `step` steps are done; `values` are printed beside."""
         now = time.monotonic()
-        terminal = sys.stderr.isatty()
-        if step < self._total and now - self._shown < (0.2 if terminal else self._every):
+        shown_live = sys.stderr.isatty() or "ipykernel" in sys.modules
+        if step < self._total and now - self._shown < (0.2 if shown_live else self._every):
             return
         self._shown = now
         rate = max(step - self._start, 1) / max(now - self._began, 1e-9)
         eta = (self._total - step) / rate
         shown = " ".join(f"{key}={float(value):.4g}" for key, value in values.items())
         line = f"{self._name} {step}/{self._total} {rate:.3g} steps/s ETA {eta:.0f}s {shown}".rstrip()
-        if terminal:
+        if shown_live:
             print(f"\r\x1b[2K{line}", end="" if step < self._total else "\n", file=sys.stderr, flush=True)
         else:
             logging.info("%s", line)

@@ -82,7 +82,7 @@ def test_errors_start_with_the_parameter():
         (lambda: lsd.distill(model, (0,), length=6), "steps=0"),
         (lambda: lsd.distill(model, (2,), data=data + 9), "data=9"),
         (lambda: lsd.distill(model, (2,), length=7, data=data), "data="),
-        (lambda: lsd.sampler("heun", 4), "sampler='heun'"),
+        (lambda: lsd.sampler("heun", 4), "name='heun'"),
         (lambda: lsd.sampler("euler", 0), "steps=0"),
         (lambda: lsd.sampler("euler", 4, temperature=0), "temperature=0"),
         (lambda: lsd.sample(model, lsd.sampler("euler", 4), jax.random.key(0), 2), "length=None"),

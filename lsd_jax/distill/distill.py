@@ -23,6 +23,7 @@ from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teache
 from lsd_jax.keys import RowStream, Stream, generator, named_key, sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
+from lsd_jax.progress import Progress
 from lsd_jax.samplers import file
 from lsd_jax.samplers.coupling import IID
 from lsd_jax.samplers.record import describe
@@ -30,6 +31,7 @@ from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import Sampler, check_time
 
 NO_OPTIMIZATION = OptimizeSettings()
+_LARGE = 2**20  # logits per sequence, above which a teacher makes fewer paths
 
 
 def distill(
@@ -122,7 +124,8 @@ def default_teacher(process: Process, length: int, data: np.ndarray | None = Non
     """The teacher that suits a process: where positions jump once, L steps in a low-discrepancy order reveal one at a time."""
     steps = min(max(length, 64), 1024) if process.jumps_once else 256
     devices = parallel.data_mesh().size
-    paths = 64 if data is None else min(64, len(data))
+    paths = 64 if process.vocab_size * length <= _LARGE else 16
+    paths = paths if data is None else min(paths, len(data))
     return TeacherSettings("samples" if data is None else "data", steps, max(paths // devices, 1) * devices)
 
 
@@ -143,9 +146,12 @@ class _Run:
 
     def __call__(self, todo: Sequence[int]) -> dict[int, Sampler]:
         began = time.monotonic()
+        progress = Progress("distill: teacher, orders and grids, students", 2 + len(todo), every=0.0)
         paths = self.teacher_paths()
+        progress(1)
         logging.info("teacher: %d paths of %d steps, %.1f s", *paths.states.shape[:2], time.monotonic() - began)
         plans = self.plans(paths, todo)
+        progress(2)
         logging.info("orders and grids: %.1f s", time.monotonic() - began)
         found = {}
         for steps, plan in plans.items():
@@ -167,6 +173,7 @@ class _Run:
             found[steps] = file.from_record(record)
             if path and jax.process_index() == 0:
                 found[steps].save(path)
+            progress(2 + len(found))
         logging.info("distilled M=%s in %.1f s", tuple(todo), time.monotonic() - began)
         return found
 

@@ -146,5 +146,7 @@ def check_study(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.
         with section("process"):
             process = build.process_of(own)
         _check_student(own, process)
+        if own.student.steps and min(own.student.steps) < 1:
+            raise ValueError(f"config.student.steps={own.student.steps}: each must be 1 or more")
         if distilled:
             check_distillation(own, process, build.task_of(own, judged=False))

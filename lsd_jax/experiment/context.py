@@ -1,6 +1,7 @@
 """What the cells of one task share: the task, the model, and what likelihoods are measured on."""
 
 import dataclasses
+import functools
 import pathlib
 import time
 from typing import Any
@@ -26,15 +27,25 @@ class Context:
 
     def __init__(self, config: ml_collections.ConfigDict, workdir: pathlib.Path, seed: int):
         self.config, self.seed = config, seed
-        self.task: Task = build.task_of(config)
+        self.task: Task = build.task_of(config, judged=False)
         self.model: Diffusion = build.model_of(config, workdir, self.task)
-        self._judged = False
+        self._prepared = False
 
-    def _judge(self) -> None:
+    @functools.cached_property
+    def judged(self) -> Task:
+        """The task with the networks that judge samples; a distillation alone does without."""
+        return build.task_of(self.config)
+
+    @functools.cached_property
+    def train(self) -> np.ndarray:
+        """The training split (n, L)."""
+        return self.task.split("train")
+
+    def _prepare(self) -> None:
         """Prepares what likelihoods need, once; a distillation alone does without."""
-        if self._judged:
+        if self._prepared:
             return
-        self._judged = True
+        self._prepared = True
         settings, batch = self.config.evaluation, self.config.evaluation.batch_size
         self._held_out = self.task.split("test")[: settings.held_out]
         exact = self.task.exact_log_prob(self._held_out) if self.config.model.name == "oracle" else None
@@ -61,7 +72,7 @@ class Context:
     @property
     def held_out(self) -> np.ndarray:
         """Test sequences (n, L) that likelihoods are measured on."""
-        self._judge()
+        self._prepare()
         return self._held_out
 
     def without_network(self, name: str, seed: int, count: int) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
@@ -70,11 +81,11 @@ class Context:
         if name != DATA:
             rng = generator(seed, RowStream.DEGENERATE)
             draw = self.task.baselines()[name]
-            return draw(rng, self.task.split("train"), count, self.task.length), facts, {}
+            return draw(rng, self.train, count, self.task.length), facts, {}
         tokens = self.task.data_row(seed, count)
-        facts["best"] = dict(self.task.best)
+        facts["best"] = dict(self.judged.best)
         if self.config.evaluation.floor_draws:
-            facts["floor"] = floor(self.task, len(tokens), self.config.evaluation.floor_draws, seed)
+            facts["floor"] = floor(self.judged, len(tokens), self.config.evaluation.floor_draws, seed)
         bits = self._many / self.task.length / np.log(2) if len(self.held_out) else ()
         return tokens, facts, {"bound_bits": mean_interval(bits)} if len(bits) else {}
 

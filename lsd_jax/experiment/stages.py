@@ -40,9 +40,8 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     """
     provenance = {"command": command, "revision": revision(), "precision": config.model.dtype}
     study = Study(config, workdir, provenance)
-    entries = study.entries()
     if config.samplers:
-        check.check_study(config, stage, workdir, entries)
+        check.check_study(config, stage, workdir, study.entries)
     else:
         check.check(config, stage, workdir)
     if stage == "verify":

@@ -4,6 +4,7 @@ A plain run is a study of one task. An entry of config.tasks or config.samplers 
 """
 
 import dataclasses
+import functools
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
@@ -16,12 +17,13 @@ from absl import logging
 
 from lsd_jax.distill.distill import distill
 from lsd_jax.experiment import build
+from lsd_jax.experiment.check import section
 from lsd_jax.experiment.context import Context, timed_draw
 from lsd_jax.experiment.records import DATA, EXACT, read_rows, slug, write_json
 from lsd_jax.keys import cell_key
 from lsd_jax.progress import Progress
-from lsd_jax.samplers.kernel import EventSampler
-from lsd_jax.samplers.registry import get_sampler
+from lsd_jax.samplers.kernel import AnyKernel, EventSampler
+from lsd_jax.samplers.registry import SAMPLERS, get_sampler
 from lsd_jax.samplers.sampler import Sampler, nfe_of, sampler, steps_within
 from lsd_jax.samplers.schedule import FIXED_GRIDS
 
@@ -107,6 +109,17 @@ def default_samplers(config: ml_collections.ConfigDict) -> list[Entry]:
     ]
 
 
+def find_kernel(kernel: str) -> AnyKernel:
+    """A kernel or event sampler by the name that config.student.kernel has.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if kernel not in SAMPLERS:
+        raise ValueError(f"kernel={kernel!r}: choose one of {sorted(SAMPLERS)}")
+    return SAMPLERS[kernel]
+
+
 class Study:
     """The cells of a config and what they share; evaluated cell by cell."""
 
@@ -118,23 +131,29 @@ class Study:
         self.configs = {task.name: resolve(config, task, "tasks") for task in self.tasks}
         self._contexts: dict[str, Context] = {}
 
+    @functools.cached_property
     def entries(self) -> dict[tuple[str, str], tuple[ml_collections.ConfigDict, bool]]:
-        """(task, sampler) -> its config and whether it is distilled; a sampler not defined for a process has none there."""
+        """(task, sampler) -> its config and whether it is distilled; a sampler not defined for a process has none there.
+
+        Raises:
+            ValueError: an entry changes a field that does not exist, or names no sampler.
+        """
         found = {}
         for task in self.tasks:
             for entry in self.samplers:
                 own = resolve(self.configs[task.name], entry)
-                if own.process.name in get_sampler(own.student.kernel).processes:
-                    kernel = get_sampler(own.student.kernel)
+                with section("student"):
+                    kernel = find_kernel(own.student.kernel)
+                if own.process.name in kernel.processes:
                     if own.nfe:
                         steps = sorted({steps_within(kernel, budget) for budget in own.nfe})
                         own.student.steps = tuple(m for m in steps if m > 1 or isinstance(kernel, EventSampler))
-                    found[task.name, entry.name] = own, is_distilled(own)
+                    ours = not self.config.samplers and entry.name == self.config.report.ours
+                    found[task.name, entry.name] = own, ours or is_distilled(own)
         return found
 
     def cells(self) -> Iterator[Cell]:
         """Every cell: the data's own row and degenerate baselines first, then the samplers by task and seed."""
-        entries = self.entries()
         for task in self.tasks:
             data = build.task_of(self.configs[task.name], judged=False)
             names = [DATA] if data.has_data else []
@@ -142,8 +161,8 @@ class Study:
             yield from (Cell(task.name, name, 0, 0, self.seeds[0]) for name in names)
             for seed in self.seeds:
                 for entry in self.samplers:
-                    if (task.name, entry.name) in entries:
-                        own, _ = entries[task.name, entry.name]
+                    if (task.name, entry.name) in self.entries:
+                        own, _ = self.entries[task.name, entry.name]
                         yield from (Cell(task.name, entry.name, *pair, seed) for pair in self._budgets(own))
 
     def _budgets(self, own: ml_collections.ConfigDict) -> Iterator[tuple[int, int]]:
@@ -163,7 +182,7 @@ class Study:
 
     def distill(self) -> None:
         """Distills every student that is not there yet."""
-        for (task, name), (own, distilled) in self.entries().items():
+        for (task, name), (own, distilled) in self.entries.items():
             for seed in self.seeds if distilled else ():
                 self.students(task, name, own, seed)
 
@@ -175,7 +194,7 @@ class Study:
             context.model,
             tuple(own.student.steps),
             length=own.data.sequence_length,
-            data=context.task.split("train") if teacher.source == "data" else None,
+            data=context.train if teacher.source == "data" else None,
             seed=seed,
             student=build.student_of(own),
             teacher=teacher,
@@ -187,14 +206,13 @@ class Study:
 
     def student_folder(self, task: str, name: str, seed: int) -> pathlib.Path:
         """Where an entry's students lie: below students/, with the task, sampler and seed where there are several."""
-        distilled = {sampler for (_, sampler), (_, distilled) in self.entries().items() if distilled}
+        distilled = {sampler for (_, sampler), (_, distilled) in self.entries.items() if distilled}
         parts = (task, len(self.tasks)), (name, len(distilled)), (f"seed{seed}", len(self.seeds))
         return self.workdir.joinpath("students", *[slug(part) for part, count in parts if count > 1])
 
     def evaluate(self) -> None:
         """Evaluates every cell that has no record yet."""
-        entries, cells = self.entries(), list(self.cells())
-        todo = [cell for cell in cells if not self.path(cell).exists()]
+        todo = [cell for cell in self.cells() if not self.path(cell).exists()]
         if not todo:
             logging.info("all cells are evaluated")
             return
@@ -208,7 +226,7 @@ class Study:
         for index, cell in enumerate(todo):
             if several and index and cell.sampler != todo[index - 1].sampler:
                 jax.clear_caches()  # programs that nobody calls again keep memory maps, of which a process has 65,530
-            record = self._record(cell, entries)
+            record = self._record(cell)
             if jax.process_index() == 0:
                 write_json(self.path(cell), record)
             done += work[cell]
@@ -217,15 +235,15 @@ class Study:
     def _work(self, cell: Cell) -> int:
         return self.configs[cell.task].data.sequence_length if cell.budget == EXACT else max(cell.budget, 1)
 
-    def _record(self, cell: Cell, entries: Mapping) -> dict[str, Any]:
+    def _record(self, cell: Cell) -> dict[str, Any]:
         """The record of one cell; its samples and likelihoods go beside it as npz."""
         began, context = time.monotonic(), self.context(cell.task)
-        task, settings = context.task, context.config.evaluation
+        task, settings = context.judged, context.config.evaluation
         arrays: dict[str, np.ndarray] = {}
         if cell.budget == 0:
             arrays["tokens"], facts, metrics = context.without_network(cell.sampler, cell.seed, settings.num_samples)
         else:
-            own, distilled = entries[cell.task, cell.sampler]
+            own, distilled = self.entries[cell.task, cell.sampler]
             drawn, facts = self._sampler(cell, own, distilled)
             key_draw, key_bound = jax.random.split(cell_key(cell.seed, self._stream(cell)))
             arrays["tokens"], timing = timed_draw(context.model, drawn, key_draw, settings)

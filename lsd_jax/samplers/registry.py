@@ -62,5 +62,5 @@ def get_sampler(name: str) -> AnyKernel:
         ValueError: unknown name.
     """
     if name not in SAMPLERS:
-        raise ValueError(f"sampler={name!r}: choose one of {sorted(SAMPLERS)}")
+        raise ValueError(f"name={name!r}: choose one of {sorted(SAMPLERS)}")
     return SAMPLERS[name]

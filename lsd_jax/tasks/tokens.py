@@ -12,7 +12,7 @@ from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.metrics.counts import ngram_divergences
 from lsd_jax.metrics.gen_ppl import gen_ppl_column, perplexity_interval
 from lsd_jax.metrics.metric import Metrics
-from lsd_jax.metrics.scorer import load_gpt2_scorer, load_scorer
+from lsd_jax.metrics.scorer import Gpt2Scorer, Scorer, load_gpt2_scorer, load_scorer
 from lsd_jax.models import weights
 from lsd_jax.tasks.task import Data, Judge, Task
 
@@ -44,7 +44,7 @@ class Tokens(Task):
             ValueError, FileNotFoundError: either cannot be used; one line.
         """
         if self.data.tokenizer:
-            self._tokenizer  # noqa: B018
+            _load_tokenizer(self.data)
         self.split("test")
 
     @functools.cached_property
@@ -91,7 +91,8 @@ class Tokens(Task):
         return {"scorer": self._scorer.identity} if self._scorer else {}
 
 
-def _scorer_of(data: Data, judge: Judge | None):
+def _scorer_of(data: Data, judge: Judge | None) -> Scorer | Gpt2Scorer | None:
+    """What gives gen-PPL: a network of our own, or GPT-2 where the judge names a protocol."""
     if not judge or not judge.scorer:
         return None
     if not judge.protocol:

@@ -112,7 +112,7 @@ def test_every_sampler_of_the_shipped_ablations_is_a_valid_experiment(module, tm
     config = module.get_config()
     config.cpu_devices = 0
     study = Study(config, tmp_path, {})
-    check.check_study(config, "all", tmp_path, study.entries())
+    check.check_study(config, "all", tmp_path, study.entries)
     stems = [cell.stem for cell in study.cells()]
     assert len(set(stems)) == len(stems)
     chosen = config.report
@@ -157,7 +157,7 @@ def test_every_registered_sampler_is_in_the_benchmark_and_every_cell_is_a_valid_
     for name in ("", "full"):
         config = benchmark.get_config(name)
         study = Study(config, tmp_path, {})
-        check.check_study(config, "all", tmp_path, study.entries())
+        check.check_study(config, "all", tmp_path, study.entries)
         stems = [cell.stem for cell in study.cells()]
         assert len(stems) == len(set(stems))
     used = {dict(entry.changes).get("student.kernel") for entry in study.samplers}

@@ -93,18 +93,30 @@ def test_score_is_the_ratio_of_marginals(t):
     q = expm(base_rate(S, 1.5, 4.0) * float(process.noise.sigma_bar(jnp.float32(t))))
     p_t = np.einsum("ab,ai,bj->ij", joint, q, q)
     rate = float(process.noise.sigma(jnp.float32(t))) * base_rate(S, 1.5, 4.0)
-    for x in itertools.product(range(S), repeat=L):
-        weight = joint * q[:, x[0]][:, None] * q[:, x[1]][None]
-        weight /= weight.sum()
-        log_post = jnp.log(jnp.asarray([weight.sum(1), weight.sum(0)], jnp.float32))[None]
-        log_score = log_posterior_to_log_score(process, log_post, jnp.array([x]), jnp.float32(t))
-        found = np.exp(log_concrete_score(process, log_score, jnp.array([x]), jnp.float32(t)))[0]
-        rates = np.asarray(reverse_rate(process, log_score, jnp.array([x]), jnp.float32(t)))[0]
+    states = list(itertools.product(range(S), repeat=L))
+    weight = np.stack([joint * q[:, x[0]][:, None] * q[:, x[1]][None] for x in states])
+    weight /= weight.sum((1, 2), keepdims=True)
+    log_post = jnp.log(jnp.asarray(np.stack([weight.sum(2), weight.sum(1)], 1), jnp.float32))
+
+    @jax.jit
+    def scores_and_rates(log_post, x, t):
+        log_score = process.log_score(log_post, x, t)
+        return jnp.exp(process.log_concrete_score(log_score, x, t)), reverse_rate(process, log_score, x, t)
+
+    found, rates = scores_and_rates(log_post, jnp.array(states), jnp.float32(t))
+    for x, found_LS, rates_LS in zip(states, np.asarray(found), np.asarray(rates)):
         for i, v in itertools.product(range(L), range(S)):
-            neighbour = (*x[:i], v, *x[i + 1 :])
-            ratio = p_t[neighbour] / p_t[x]
-            np.testing.assert_allclose(found[i, v], ratio, rtol=1e-4)
-            np.testing.assert_allclose(rates[i, v], (v != x[i]) * rate[v, x[i]] * ratio, rtol=1e-4)
+            neighbor = (*x[:i], v, *x[i + 1 :])
+            ratio = p_t[neighbor] / p_t[x]
+            np.testing.assert_allclose(found_LS[i, v], ratio, rtol=1e-4)
+            np.testing.assert_allclose(rates_LS[i, v], (v != x[i]) * rate[v, x[i]] * ratio, rtol=1e-4)
+
+
+@pytest.mark.parametrize("output", ["mean", "score"])
+def test_networks_that_have_no_meaning_here_are_refused(output):
+    convert = {"mean": PROCESS.log_score_of_mean, "score": PROCESS.log_score_of_sedd}[output]
+    with pytest.raises(ValueError, match=f"^output='{output}': .*the gaussian process reads 'posterior'"):
+        convert(jnp.zeros((1, 1, 256)), jnp.zeros((1, 1), jnp.int32), jnp.float32(0.5))
 
 
 def test_quantile_is_monotone_and_ends_inside():

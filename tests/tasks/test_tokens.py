@@ -1,11 +1,14 @@
-"""Token files of the user's, and texts through a byte-pair tokenizer."""
+"""Token files of the user's, texts, and the byte-pair tokenizers between them."""
 
 import dataclasses
+import json
+import pathlib
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from lsd_jax.models.pretrained.tokenizer import END_OF_TEXT, end_of_text, load_tokenizer
 from lsd_jax.tasks.registry import make_task
 from lsd_jax.tasks.task import Data, Judge
 from lsd_jax.tasks.tokens import read_tokens
@@ -25,6 +28,28 @@ def data(tmp_path_factory):
     )
     tokenizer.model.save(str(folder))
     return Data("tokens", tokenizer=str(folder), sequence_length=8, vocab_size=270)
+
+
+def test_vocab_and_merges_are_gpt2_s_tokenizer(data, tmp_path):
+    tokenizer = load_tokenizer(data.tokenizer, 270, "tokenizer")
+    encoded = tokenizer.encode(TEXT + END_OF_TEXT + " é")
+    assert tokenizer.decode(encoded.ids, skip_special_tokens=False) == TEXT + END_OF_TEXT + " é"
+    assert encoded.ids.count(end_of_text(tokenizer, "tokenizer")) == 1 and len(encoded.ids) < len(TEXT) / 2
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    for source in (tmp_path, tmp_path / "tokenizer.json", pathlib.Path(data.tokenizer) / "vocab.json"):
+        assert load_tokenizer(str(source), 270, "tokenizer").encode(TEXT).ids == tokenizer.encode(TEXT).ids
+
+
+def test_tokenizers_that_cannot_be_used(data, tmp_path):
+    with pytest.raises(ValueError, match="^tokenizer=.* has 270 tokens, the network 50257: name the tokenizer"):
+        load_tokenizer(data.tokenizer, 50257, "tokenizer")
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": "none"}))
+    with pytest.raises(ValueError, match="is not a tokenizer"):
+        load_tokenizer(str(tmp_path), 270, "tokenizer")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "vocab.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"merges\.txt"):
+        load_tokenizer(str(tmp_path / "half"), 270, "tokenizer")
 
 
 def test_a_text_becomes_sequences_and_text_again(data, tmp_path):

@@ -68,7 +68,7 @@ def _scheduled(sigma: Callable[[jax.Array], jax.Array]) -> Callable:
 def _confident(
     draw: Draw, chance_BL: jax.Array, model: Diffusion, x_BL: jax.Array, step: Step
 ) -> tuple[jax.Array, jax.Array]:
-    """Tokens that were improbable when drawn are remasked first; about one a step at most.
+    """Tokens that were improbable when drawn are remasked first; about one per step at most.
 
     sigma is sigma_max times the softmax, over the tokens of a sequence, of minus the probability that each was drawn with
     (infinite under a mask, and for given tokens). A mask is revealed as if sigma were 0: as published, the step reveals

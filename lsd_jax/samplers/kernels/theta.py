@@ -1,4 +1,4 @@
-"""Two-stage samplers, two network evaluations a step: the theta-trapezoidal method and theta-RK-2 (Ren et al. 2025).
+"""Two-stage samplers, two network evaluations per step: the theta-trapezoidal method and theta-RK-2 (Ren et al. 2025).
 
 A leap holds rates fixed along a clock. Here the clock is log m, m = 1 - exp(-sigma_bar), which the forward process fills:
 in it the rate of leaving a mask is one whatever the noise schedule, and the uniform process's rates stay bounded toward
