@@ -3,7 +3,7 @@
     python -m lsd_jax.main --config=configs/countdown.py
 
 Hardware and time: 2 CPU cores, 3 minutes (distilling all four students: 37 s with compilation).
-Data: the countdown chain, 32 tokens, 256 a sequence, transitions mixed with 0.3 % of the uniform law.
+Data: the countdown chain, 32 tokens, 256 per sequence, transitions mixed with 0.3 % of the uniform distribution.
 Expect (seed 0; token error of 2,048 samples; the data's own is 0.0028):
 
     NFE              4       8       16      32      256

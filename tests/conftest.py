@@ -1,10 +1,12 @@
-"""Eight CPU devices, no silent broadcasting between ranks, and a data cache of the session's own."""
+"""Eight CPU devices, no silent broadcasting between ranks, quick compilations, and a data cache of the tests' own."""
 
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# What a test compiles it runs a few times: most of the suite's time would be XLA's optimisations. Set to 0, they are made.
+# What a test compiles it runs a few times: most of the suite's time would be XLA's optimizations. Set to 0, they are made.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# XLA's older emitters make a program of a sampler in a third of the time (measured with jaxlib 0.10.2).
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 
 import jax
 import pytest
@@ -15,7 +17,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache(tmp_path_factory):
-    """Prepared data sets go to a folder of this session, never to the user's cache."""
+    """Prepared data sets go to a temporary folder, never to the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LSD_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield

@@ -42,7 +42,7 @@ def cost_table(
     return np.where(np.arange(len(times)) > np.arange(len(times) - 1)[:, None], np.asarray(rows, np.float64), np.inf)
 
 
-@functools.partial(jax.jit, static_argnums=range(2))
+@functools.partial(jax.jit, static_argnames=("kernel", "mesh"))
 def cost_rows(kernel, mesh, model, times, batch):
     """`cost_table` on a mesh, before what cannot be is made infinite: (N, N + 1), in passes that fit the memory."""
 

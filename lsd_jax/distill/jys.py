@@ -74,7 +74,7 @@ def halved_grids(
     return grids
 
 
-@functools.partial(jax.jit, static_argnums=range(2))
+@functools.partial(jax.jit, static_argnames=("coupling", "mesh"))
 def _rates(coupling, mesh, model, t, batch):
     """Reverse rates (P, L, S) at the states of time t."""
 

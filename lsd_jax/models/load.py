@@ -60,7 +60,9 @@ def load_model(
     """
     if name in SHIPPED_MODELS:
         if weights:
-            raise ValueError(f"weights={str(weights)!r}: {name!r} names shipped weights; name the kind of network instead")
+            raise ValueError(
+                f"weights={str(weights)!r}: {name!r} names shipped weights; name the kind of network instead"
+            )
         name, weights = SHIPPED_MODELS[name]
     if name not in NETWORKS and name not in PUBLISHED:
         choices = [*NETWORKS, *PUBLISHED, *SHIPPED_MODELS]

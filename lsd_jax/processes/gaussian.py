@@ -231,8 +231,8 @@ def stationary_distribution(vocab_size: int, q_sigma: float) -> np.ndarray:
     Theirs is around S // 2, which is not the distribution that their own matrix keeps where S is odd.
     """
     log_law = -((np.arange(1, vocab_size + 1) - vocab_size / 2) ** 2) / (2 * q_sigma**2)
-    law = np.exp(log_law - log_law.max())
-    return law / law.sum()
+    probs_S = np.exp(log_law - log_law.max())
+    return probs_S / probs_S.sum()
 
 
 @functools.cache
@@ -246,8 +246,8 @@ def base_rate(vocab_size: int, rate_sigma: float, q_sigma: float) -> np.ndarray:
     rising = (start < vocab_size // 2) & (end > start) & (end < vocab_size - start)
     falling = (start > vocab_size // 2) & (end < start) & (end > vocab_size - 1 - start)
     rate = np.where(rising | falling, reach, 0.0)
-    law = stationary_distribution(vocab_size, q_sigma)
-    outward = rate.T * law[None] / law[:, None]
+    probs_S = stationary_distribution(vocab_size, q_sigma)
+    outward = rate.T * probs_S[None] / probs_S[:, None]
     rate = np.where(outward > 0, outward, rate)
     np.fill_diagonal(rate, 0.0)
     return rate - np.diag(rate.sum(1))

@@ -55,7 +55,7 @@ def likelihood(
     return elbo_nats(model, bound, jax.random.key(0) if key is None else key, tokens, batch_size, "likelihood")
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnames="mesh")
 def _elbo(mesh, model, sampler, batch):
     def local(replicated, batch):
         (model, sampler), (key_B, x0_BL) = replicated, batch
@@ -76,7 +76,7 @@ def elbo_nats(
     return parallel.in_batches(lambda *batch: run(batch), batch_size, keys, rows, progress=shown)
 
 
-@functools.partial(jax.jit, static_argnums=range(2))
+@functools.partial(jax.jit, static_argnames=("draws", "mesh"))
 def _continuous(draws, mesh, model, batch):
     return parallel.map_over_data(lambda model, batch: continuous_time_nll(*batch, model, draws), mesh)(model, batch)
 

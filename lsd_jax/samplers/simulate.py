@@ -133,7 +133,7 @@ def sample(
     return draw_and_count(model, bound, sequence_keys(key, count), batch_size, condition, "sample")[0]
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnames="mesh")
 def _draw(mesh, model, sampler, batch):
     def local(replicated, batch):
         (model, sampler), (key_B, condition) = replicated, batch

@@ -104,7 +104,9 @@ class Chain(Task):
 
     def _as_model(self, log_posterior: LogPosteriorFn, process: Process) -> Diffusion:
         identity = Identity("oracle", f"{self.name} mix={self.data.mix:g}", "")
-        return Diffusion.from_function(log_posterior, process, output="log_posterior", identity=identity)
+        # Of a mask only the tokens around it tell anything, whatever the time.
+        timed = not process.jumps_once
+        return Diffusion.from_function(log_posterior, process, "log_posterior", identity, time_conditioned=timed)
 
     def _by_sequence(self, tokens_NL: np.ndarray) -> dict[str, np.ndarray]:
         """Metrics that are means of one number per sequence."""

@@ -21,7 +21,7 @@ from lsd_jax.distill.cost_table import (
 from lsd_jax.distill.teacher import sample_teacher
 from lsd_jax.samplers.coupling import IID
 from lsd_jax.samplers.kernels.tweedie import TWEEDIE
-from tests.distill.chain import PATHS, SPREAD, STEPS, L, S, oracle, teacher_paths
+from tests.distill.chain import PATHS, SPREAD, STEPS, L, S, network, oracle, teacher_paths
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,8 @@ def test_cost_table_against_a_direct_sum(table):
 def test_passes_of_one_sequence_give_the_same_paths_and_table(monkeypatch, name):
     def both():
         cost_rows.clear_cache()
-        own = sample_teacher(jax.random.key(0), oracle(name), TWEEDIE, IID, 6, PATHS, L)
-        return own.states, cost_table(oracle(name), TWEEDIE, IID, *own.repeated(1), np.linspace(1, 0, 7))
+        own = sample_teacher(jax.random.key(0), network(name), TWEEDIE, IID, 6, PATHS, L)
+        return own.states, cost_table(network(name), TWEEDIE, IID, *own.repeated(1), np.linspace(1, 0, 7))
 
     whole = both()
     monkeypatch.setattr(parallel, "PASS_BYTES", 1)

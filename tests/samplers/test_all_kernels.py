@@ -26,45 +26,50 @@ EXACT_IN_THE_LIMIT = (
 )
 
 
+@functools.partial(jax.jit, static_argnums=3)
+def simulated(model, sampler, key_B, count, condition):
+    """The tokens of a batch, and whether every state on the way holds the given ones."""
+    sample = simulate(key_B, model, sampler, count, keep_states=True, condition=condition)
+    return (
+        sample.tokens,
+        sample.calls_B,
+        ((sample.states == condition.tokens_BL[None]) | ~condition.fixed_BL[None]).all(),
+    )
+
+
 @pytest.mark.parametrize(("kernel", "name"), CASES)
-def test_no_result_depends_on_batch_or_devices(kernel, name, monkeypatch):
+def test_no_result_depends_on_batch_or_devices_and_given_tokens_never_change(kernel, name):
     model = oracle(name, PROBS, S, L)
     bound = sampler(kernel, STEPS).bound_to(model, L)
-    key_B, whole = sequence_keys(jax.random.key(0), 12), parallel.data_mesh
-    assert whole().size == 8
-    on_eight, calls = draw_and_count(model, bound, key_B, 16)
-    one = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,))
-    monkeypatch.setattr(parallel, "data_mesh", lambda: one)
-    together, calls_one = draw_and_count(model, bound, key_B, 12)
-    in_parts, _ = draw_and_count(model, bound, key_B, 3)
-    np.testing.assert_array_equal(on_eight, together)
-    np.testing.assert_array_equal(in_parts, together)
+    key_B = sequence_keys(jax.random.key(0), 12)
+    # Four sequences without given tokens, four with two, four with all.
+    given = np.tile(np.array([2, 0, 1, 0], np.int32), (12, 1))
+    fixed = np.repeat([[False] * 4, [True, False, True, False], [True] * 4], 4, axis=0)
+    assert parallel.data_mesh().size == 8
+    on_eight, calls = draw_and_count(model, bound, key_B, 16, Condition(given, fixed))
+    parts = [slice(start, start + 3) for start in range(0, 12, 3)]
+    alone = [simulated(model, bound, key_B[part], 3, Condition(given[part], fixed[part])) for part in parts]
+    tokens, calls_one, kept = (np.concatenate(list(map(np.atleast_1d, leaves))) for leaves in zip(*alone))
+    np.testing.assert_array_equal(on_eight, tokens)
+    assert kept.all() and (on_eight < S).all() and (on_eight == given)[fixed].all()
     if kernel != "cached":  # which evaluates a device's whole batch where one sequence needs it, and says so
         np.testing.assert_array_equal(calls, calls_one)
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def run_with_given(model, sampler, count):
+@pytest.mark.parametrize("kernel", EXACT_IN_THE_LIMIT)
+def test_given_tokens_condition_the_rest(kernel):
+    """Under absorbing noise; under uniform noise a network takes given tokens for noisy ones: they only steer the rest."""
+    model, count = oracle("absorbing", PROBS, S, L), 30_000
     given = jnp.broadcast_to(jnp.asarray([[2, 0, 1, 0]]), (count, L))
     fixed = jnp.broadcast_to(jnp.asarray([[True, False, True, False]]), given.shape)
-    sample = simulate(jax.random.key(0), model, sampler, count, keep_states=True, condition=Condition(given, fixed))
-    return sample.tokens, ((sample.states == given[None]) | ~fixed[None]).all()
-
-
-@pytest.mark.parametrize(("kernel", "name"), CASES)
-def test_given_tokens_never_change(kernel, name):
-    # Under uniform noise a network takes given tokens for noisy ones: they steer the rest, they do not condition it.
-    conditions = kernel in EXACT_IN_THE_LIMIT and name == "absorbing"
-    model = oracle(name, PROBS, S, L)
-    tokens, kept = run_with_given(model, sampler(kernel, 24).bound_to(model, L), 30_000 if conditions else 1000)
-    assert kept
+    bound, key_B = sampler(kernel, 24).bound_to(model, L), sequence_keys(jax.random.key(0), count)
+    tokens, _, kept = simulated(model, bound, key_B, count, Condition(given, fixed))
     tokens = np.asarray(tokens)
-    assert (tokens < S).all()
-    if conditions:
-        sequences = all_sequences(S, L)
-        match = (sequences[:, 0] == 2) & (sequences[:, 2] == 1)
-        exact = (PROBS * match)[match].reshape(S, S) / (PROBS * match).sum()
-        found = np.bincount(tokens[:, 1] * S + tokens[:, 3], minlength=S * S).reshape(S, S) / len(tokens)
-        marginal = PROBS.reshape(S, S, S, S).sum((0, 2))
-        error = np.abs(found - exact).sum() / 2
-        assert error < 0.08 < np.abs(marginal - exact).sum() / 2  # and not the unconditional distribution
+    assert kept and (tokens < S).all()
+    sequences = all_sequences(S, L)
+    match = (sequences[:, 0] == 2) & (sequences[:, 2] == 1)
+    exact = (PROBS * match)[match].reshape(S, S) / (PROBS * match).sum()
+    found = np.bincount(tokens[:, 1] * S + tokens[:, 3], minlength=S * S).reshape(S, S) / len(tokens)
+    marginal = PROBS.reshape(S, S, S, S).sum((0, 2))
+    error = np.abs(found - exact).sum() / 2
+    assert error < 0.08 < np.abs(marginal - exact).sum() / 2  # and not the unconditional distribution

@@ -33,7 +33,9 @@ def matrix(process, t, u):
 def test_one_step_of_a_bridge_is_bayes_rule(name):
     process = process_of(name)
     back, forward = matrix(process, U, 0.0), matrix(process, T, U)
-    pairs = np.array([(x, x0) for x0 in range(S) for x in range(process.num_states) if name != "absorbing" or x in (x0, S)])
+    pairs = np.array(
+        [(x, x0) for x0 in range(S) for x in range(process.num_states) if name != "absorbing" or x in (x0, S)]
+    )
     bridge = jax.jit(lambda x, x0: process.bridge(x, x0, jnp.float32(T), jnp.float32(U)).probabilities())
     stay, jump = (np.asarray(part)[:, 0] for part in bridge(pairs[:, :1], pairs[:, 1:]))
     found = np.pad(jump, ((0, 0), (0, process.num_states - S)))

@@ -93,6 +93,4 @@ def test_the_likelihood_of_an_order_is_exact(toy, name, steps):
 
 def test_random_orders_have_no_such_likelihood(toy):
     with pytest.raises(ValueError, match="^kernel='maskgit': has no exact likelihood"):
-        ordered_nll(
-            toy("absorbing").model, KERNELS["maskgit"], uniform_schedule(2), jnp.zeros((1, 3), jnp.int32)
-        )
+        ordered_nll(toy("absorbing").model, KERNELS["maskgit"], uniform_schedule(2), jnp.zeros((1, 3), jnp.int32))

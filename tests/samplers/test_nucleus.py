@@ -34,7 +34,9 @@ def test_the_whole_set_changes_nothing(toy):
     model = toy("absorbing").model
 
     def tokens(**settings):
-        return np.asarray(draw(jax.random.key(0), model, sampler("tweedie", 4, **settings).bound_to(model, 3), 512).tokens)
+        return np.asarray(
+            draw(jax.random.key(0), model, sampler("tweedie", 4, **settings).bound_to(model, 3), 512).tokens
+        )
 
     plain = tokens()
     np.testing.assert_array_equal(plain, tokens(top_p=1.0))

@@ -93,7 +93,9 @@ def test_zero_potentials_change_no_divergence():
     x_NL, x0_NL = jnp.asarray(STATES), jnp.asarray(STATES[::-1].copy())
     bridge = PROCESS.bridge(x_NL, x0_NL, jnp.float32(0.6), jnp.float32(0.25))
     with_zeros, without = (
-        KERNEL.transition(MODEL, x_NL, Step(GRID[1], GRID[2], StepParameters(jnp.zeros(()), jnp.zeros(()), "score", table)))
+        KERNEL.transition(
+            MODEL, x_NL, Step(GRID[1], GRID[2], StepParameters(jnp.zeros(()), jnp.zeros(()), "score", table))
+        )
         for table in (jnp.zeros((1, S, S)), None)
     )
     np.testing.assert_allclose(with_zeros.kl_from(bridge), without.kl_from(bridge), atol=2e-5)

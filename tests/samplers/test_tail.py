@@ -5,16 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsd_jax.models.score_fn import posterior_score_fn
+from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.score import make_process
-from lsd_jax.samplers import get_kernel
-from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.samplers.kernel import Knobs
-from lsd_jax.samplers.simulate import Schedule, simulate
+from lsd_jax.processes.process import make_process
+from lsd_jax.samplers.registry import get_kernel
+from lsd_jax.samplers.sampler import Sampler
+from lsd_jax.samplers.schedule import Schedule, neutral
+from tests.samplers.enumeration import draw
 
 S, L, STEPS, MIX = 16_384, 8, 1024, 0.3
-PROCESS = make_process("absorbing", S, make_noise("loglinear"))
 
 
 def log_posterior(x_BL, t):
@@ -25,14 +24,17 @@ def log_posterior(x_BL, t):
     return jnp.log(weight / S + (1 - MIX) * follows)
 
 
+MODEL = Diffusion.from_function(
+    log_posterior, make_process("absorbing", S, make_noise("loglinear")), "log_posterior", time_conditioned=False
+)
+
+
 def in_float32(batch, steps):
     """States (steps + 1, B, L) at the first times of the 1,024-step grid."""
     times = np.concatenate([np.linspace(1, 0, STEPS + 1)[: steps + 1], [0.0]])
-    schedule = Schedule(jnp.asarray(times, jnp.float32), Knobs(jnp.zeros(steps + 1), jnp.zeros(steps + 1)))
-    args = (PROCESS, get_kernel("tweedie"), posterior_score_fn(PROCESS, log_posterior), schedule, Coupling("iid"))
-    return np.asarray(jax.jit(lambda key: simulate(key, *args, batch, L, keep_states=True).states)(jax.random.key(0)))[
-        : steps + 1
-    ]
+    schedule = Schedule(jnp.asarray(times, jnp.float32), neutral(steps + 1))
+    teacher = Sampler(schedule, get_kernel("tweedie"), length=L)
+    return np.asarray(draw(jax.random.key(0), MODEL, teacher, batch, keep_states=True).states)[: steps + 1]
 
 
 def in_float64(batch, steps):

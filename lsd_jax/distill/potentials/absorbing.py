@@ -100,7 +100,7 @@ def _log_posteriors(model, plan, tokens, key_B, t) -> np.ndarray:
     return parallel.in_batches(lambda *batch: call(batch), _SEQUENCES * mesh.size, key_B, tokens)
 
 
-@functools.partial(jax.jit, static_argnums=range(3))
+@functools.partial(jax.jit, static_argnames=("process", "coupling", "mesh"))
 def _reveals(process, coupling, mesh, times, batch):
     def local(times, batch):
         x_BL, later_BL = (bridge_state(batch[0], process, coupling, batch[1], time) for time in times)
@@ -109,7 +109,7 @@ def _reveals(process, coupling, mesh, times, batch):
     return parallel.map_over_data(local, mesh)(times, batch)
 
 
-@functools.partial(jax.jit, static_argnums=range(2))
+@functools.partial(jax.jit, static_argnames=("coupling", "mesh"))
 def _forward(coupling, mesh, model, t, batch):
     def local(replicated, batch):
         model, t = replicated
@@ -127,7 +127,7 @@ def _nll(table_DSS, log_posterior_NS, index_N, left_N, token_N) -> jax.Array:
     return -jnp.take_along_axis(log_prob_NS, token_N[:, None], 1).sum()
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnames="vocab")
 def _fit_table(vocab, *data) -> jax.Array:
     def loss(table_DSS, index):
         del index

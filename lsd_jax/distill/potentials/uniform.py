@@ -110,7 +110,7 @@ def _step_probs(model, kernel, tokens, key_B, t, u) -> StepProbs:
     return parallel.in_batches(lambda *batch: call(batch), size, key_B, tokens)
 
 
-@functools.partial(jax.jit, static_argnums=range(3))
+@functools.partial(jax.jit, static_argnames=("kernel", "mesh", "last"))
 def _forward(kernel, mesh, last, model, times, batch):
     def local(replicated, batch):
         (model, (t, u)), (key_B, tokens_BL) = replicated, batch

@@ -17,7 +17,7 @@ from lsd_jax.distill.student import init_student
 from lsd_jax.samplers.coupling import IID, Coupling
 from lsd_jax.samplers.kernels.tweedie import TWEEDIE
 from lsd_jax.samplers.registry import get_kernel
-from tests.distill.chain import SPREAD, oracle, teacher_paths
+from tests.distill.chain import SPREAD, network, oracle, teacher_paths
 
 SETTINGS = OptimizeSettings()
 
@@ -25,11 +25,11 @@ SETTINGS = OptimizeSettings()
 @pytest.mark.parametrize("gradient", ["detached", "unrolled"])
 def test_scores_too_large_to_keep_are_computed_again(monkeypatch, gradient):
     settings = dataclasses.replace(SETTINGS, alignment=AlignmentSettings(gradient=gradient))
-    start = init_student(TWEEDIE, SPREAD, "score", 3)
+    start = init_student(TWEEDIE, SPREAD, "score", 2)
 
     def loss_and_grad():
-        data = SCORE_ALIGNMENT.prepare(start, oracle(), teacher_paths(), settings)
-        loss = lambda student: SCORE_ALIGNMENT.loss(student, oracle(), data, jnp.int32(0), settings)[0]
+        data = SCORE_ALIGNMENT.prepare(start, network(), teacher_paths(), settings)
+        loss = lambda student: SCORE_ALIGNMENT.loss(student, network(), data, jnp.int32(0), settings)[0]
         return data.log_scores is None, jax.jit(jax.value_and_grad(loss))(start)
 
     kept = loss_and_grad()
@@ -38,7 +38,7 @@ def test_scores_too_large_to_keep_are_computed_again(monkeypatch, gradient):
     assert (kept[0], again[0]) == (False, True)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), kept[1], again[1])
     with pytest.raises(ValueError, match=r"^objective='effective_transition': .* lower the teacher's paths"):
-        EFFECTIVE_TRANSITION.prepare(start, oracle(), teacher_paths(), settings)
+        EFFECTIVE_TRANSITION.prepare(start, network(), teacher_paths(), settings)
 
 
 @pytest.mark.parametrize("name", ["absorbing", "uniform"])

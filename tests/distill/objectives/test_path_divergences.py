@@ -65,12 +65,13 @@ def student_steps(student: Student) -> list[jax.Array]:
         step = transition_of(TWEEDIE, MODEL.masked(), jnp.asarray(STATES), schedule.step(k), ended)
         stay = jnp.where(hidden, -1e30 if ended else step.log_stay_BL, 0.0)
         jump = 0.0 if ended else jnp.log(-jnp.expm1(jnp.minimum(step.log_stay_BL, -1e-30)))
-        columns = []
-        for after in STATES:
+
+        def column(after, step=step, stay=stay, jump=jump):
             after = jnp.broadcast_to(after, STATES.shape)
             moved = jump + step.destination_log_prob(after, after != step.x_BL)
-            columns.append(jnp.where(hidden & (after != S), moved, stay).sum(-1))
-        steps.append(jnp.where(possible, jnp.stack(columns, -1), -jnp.inf))
+            return jnp.where(hidden & (after != S), moved, stay).sum(-1)
+
+        steps.append(jnp.where(possible, jax.vmap(column, out_axes=-1)(jnp.asarray(STATES)), -jnp.inf))
     return steps
 
 
@@ -86,9 +87,9 @@ def divergence(p_steps, q_steps) -> jax.Array:
 
 
 @functools.cache
-def exact(coefficients=COEFFICIENTS) -> tuple[list[float], list[tuple[jax.Array, jax.Array]]]:
-    """(forward, reverse) path KL in nats, and of each the gradient in coefficients and in temperatures."""
-    student = student_of("iid", coefficients)
+def derivative():
+    """The jitted (forward, reverse) path KL in nats and their gradients, as a function of coefficients and temperatures."""
+    student = student_of("iid")
     with np.errstate(divide="ignore"):
         teacher = [jnp.asarray(np.log(matrix)) for matrix in teacher_steps(np.asarray(student.time_grid))]
 
@@ -97,8 +98,12 @@ def exact(coefficients=COEFFICIENTS) -> tuple[list[float], list[tuple[jax.Array,
         values = jnp.stack([divergence(teacher, own), divergence(own, teacher)])
         return values, values
 
-    derivative = jax.jit(jax.jacrev(both, argnums=(0, 1), has_aux=True))
-    jacobian, values = derivative(student.log_coefficient, student.log_temperature)
+    return jax.jit(jax.jacrev(both, argnums=(0, 1), has_aux=True))
+
+
+def exact(coefficients=COEFFICIENTS) -> tuple[list[float], list[tuple[jax.Array, jax.Array]]]:
+    """(forward, reverse) path KL in nats, and of each the gradient in coefficients and in temperatures."""
+    jacobian, values = derivative()(jnp.array(coefficients), jnp.array(TEMPERATURES))
     return [float(value) for value in values], [tuple(part[index] for part in jacobian) for index in range(2)]
 
 
