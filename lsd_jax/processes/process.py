@@ -130,7 +130,7 @@ def make_process(name: str, vocab_size: int, noise: Noise, **settings: float) ->
         raise ValueError(f"name={name!r}: choose one of {sorted(PROCESSES)}")
     fields = {field.name for field in dataclasses.fields(PROCESSES[name])} - {"vocab_size", "noise"}
     if unknown := set(settings) - fields:
-        raise ValueError(f"process {name!r} has no setting {sorted(unknown)}; it has {sorted(fields)}")
+        raise ValueError(f"name={name!r}: has no setting {sorted(unknown)}; it has {sorted(fields)}")
     return PROCESSES[name](vocab_size, noise, **settings)
 
 

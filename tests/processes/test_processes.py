@@ -81,7 +81,7 @@ def test_make_process():
     assert make_process("uniform", S, LogLinear()) == Uniform(S, LogLinear())
     gaussian = make_process("gaussian", S, Exponential(), q_sigma=3.0)
     assert gaussian == DiscretizedGaussian(S, Exponential(), q_sigma=3.0)
-    with pytest.raises(ValueError, match="no setting.*q_sigma"):
+    with pytest.raises(ValueError, match="^name='uniform': has no setting.*q_sigma"):
         make_process("uniform", S, LogLinear(), q_sigma=3.0)
     with pytest.raises(ValueError, match="^name='masked': choose one of"):
         make_process("masked", S, LogLinear())

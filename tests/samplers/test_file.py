@@ -12,10 +12,11 @@ from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.process import Process, make_process
 from lsd_jax.samplers.coupling import IID, Coupling
-from lsd_jax.samplers.file import describe, load_sampler, process_of, read, to_record
+from lsd_jax.samplers.file import load_sampler, process_of, read
+from lsd_jax.samplers.record import describe
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import Sampler, sampler
-from lsd_jax.samplers.schedule import Schedule, StepParameters, uniform_schedule
+from lsd_jax.samplers.schedule import Schedule, StepParameters
 from lsd_jax.samplers.simulate import sample
 
 S, L, M = 5, 16, 4
@@ -68,7 +69,6 @@ def test_a_saved_sampler_draws_what_it_drew(tmp_path, case):
     loaded = load_sampler(tmp_path / "deep" / "student.json")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["student.json"]
     assert loaded.facts == FACTS and loaded.nfe == ours.nfe
-    # Logarithms pass through the file as what they are of: the second file is the first one to the last digit.
     loaded.save(tmp_path / "again.json")
     twice = load_sampler(tmp_path / "again.json")
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), ours, loaded)
@@ -79,7 +79,7 @@ def test_a_saved_sampler_draws_what_it_drew(tmp_path, case):
 
 
 def test_the_record_names_every_field():
-    record = to_record(learned("tweedie", PROCESSES["absorbing"], Coupling("low_discrepancy"), 2))
+    record = learned("tweedie", PROCESSES["absorbing"], Coupling("low_discrepancy"), 2).record()
     assert json.loads(json.dumps(record)) == record
     assert record["format"] == "lsd_jax.student/1" and record["process"] == "absorbing" and record["nfe"] == M
     assert record["noise"] == {"name": "loglinear", "eps": 1e-2} and record["vocab_size"] == S
@@ -104,7 +104,7 @@ def test_a_sampler_by_name_has_a_file_once_it_is_bound(tmp_path):
 
 
 def test_files_of_earlier_versions_call_potentials_neighbours(tmp_path):
-    record = to_record(learned("tweedie", PROCESSES["absorbing"], reach=2))
+    record = learned("tweedie", PROCESSES["absorbing"], reach=2).record()
     (tmp_path / "new.json").write_text(json.dumps(record))
     record["neighbours"] = record.pop("potentials")
     (tmp_path / "old.json").write_text(json.dumps(record))
@@ -144,8 +144,7 @@ def test_a_process_comes_back_from_its_fields(name):
     ],
 )
 def test_bad_files_are_named(tmp_path, change, message):
-    schedule = uniform_schedule(3)
-    record = to_record(Sampler(schedule, get_kernel("euler"), length=8, process=PROCESSES["absorbing"]))
+    record = sampler("euler", 3).bound_to(MODELS["absorbing"], 8).record()
     (tmp_path / "s.json").write_text(json.dumps(record | change))
     with pytest.raises(ValueError, match=f"^student='.*s.json': .*{message}") as caught:
         read(tmp_path / "s.json")

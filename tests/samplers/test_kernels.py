@@ -150,7 +150,7 @@ def test_unknown_names():
         get_kernel("heun")
     with pytest.raises(ValueError, match="^kernel='gillespie': choose one of"):  # it has no time grid
         get_kernel("gillespie")
-    with pytest.raises(ValueError, match="^sampler='heun': choose one of.*'gillespie'"):
+    with pytest.raises(ValueError, match="^name='heun': choose one of.*'gillespie'"):
         get_sampler("heun")
 
 

@@ -63,7 +63,7 @@ def test_given_tokens_through_the_verb():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("heun", {}, "^sampler='heun': choose one of"),
+        ("heun", {}, "^name='heun': choose one of"),
         ("euler", {"steps": 0}, "^steps=0: must be 1 or more"),
         ("euler", {"temperature": 0.0}, "^temperature=0.0: must be positive"),
         ("euler", {"top_p": 1.5}, "^top_p=1.5: must be above 0 and at most 1"),
