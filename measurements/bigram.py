@@ -12,8 +12,7 @@ import sys
 
 import numpy as np
 
-from configs import ablation_uniform_neighbours
-from configs.common import resolve
+from configs import ablation_uniform_potentials
 from lsd_jax.distill.distill import potential_rows
 from lsd_jax.experiment.records import revision, write_json
 from lsd_jax.tasks.chain_laws import Chain
@@ -46,21 +45,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True, type=pathlib.Path, help="JSON file to write")
     args = parser.parse_args(argv)
-    config = ablation_uniform_neighbours.get_config()
-    entry = next(entry for entry in config.variants if entry[0] == ablation_uniform_neighbours.FREE)
-    values = []
+    config = ablation_uniform_potentials.get_config()
+    task = Countdown(Data(**config.data))
+    sequences, values = ablation_uniform_potentials.SEQUENCES, []
     for seed in config.seeds:
-        own = resolve(config, entry, seed)
-        task = Countdown(Data(**own.data))
-        tokens = potential_rows(task.split("train"), own.seed, own.student.potentials)
-        found = counted_chain(tokens, task.vocab_size)
-        values.append(chain_kl((task.initial, task.transition), found, task.length))
+        tokens = potential_rows(task.split("train"), seed, sequences)
+        values.append(chain_kl((task.initial, task.transition), counted_chain(tokens, task.vocab_size), task.length))
         print(f"seed {seed}: {values[-1]:.3f} nats per sequence with 0 network evaluations")
     record = {
         "command": " ".join(["python -m measurements.bigram", *argv]),
         "revision": revision(),
         "seeds": list(config.seeds),
-        "sequences": ablation_uniform_neighbours.SEQUENCES,
+        "sequences": sequences,
         "nfe": 0,
         "kl_nats": values,
     }

@@ -88,6 +88,9 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 def _check(record: dict[str, Any]) -> None:
     """Raises ValueError or TypeError where the values make no sampler."""
+    for field in ("steps", "sequence_length", "vocab_size"):
+        if type(record[field]) is not int or record[field] < 1:
+            raise ValueError(f"{field!r} is not a whole number above 0")
     steps, grid = record["steps"], np.asarray(record["time_grid"], float)
     if grid.shape != (steps + 1,) or grid[0] != 1 or grid[-1] != 0 or not (np.diff(grid) < 0).all():
         raise ValueError("'time_grid' does not fall from 1 to 0 in steps + 1 values")

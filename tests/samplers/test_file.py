@@ -129,7 +129,8 @@ def test_a_process_comes_back_from_its_fields(name):
         ({"coefficients": [1.0, 1.0]}, "'coefficients' needs 3 positive values"),
         ({"kernel": "heun"}, "kernel='heun': choose one of"),
         ({"coefficient": "both"}, "'coefficient'"),
-        ({"steps": "three"}, "student"),
+        ({"steps": "three"}, "'steps' is not a whole number above 0"),
+        ({"sequence_length": 0}, "'sequence_length'"),
         ({"coupling": {"nom": "iid"}}, "nom"),
         (
             {"coupling": {"name": "low_discrepancy", "generator": "dither", "shape": [2, 2]}},

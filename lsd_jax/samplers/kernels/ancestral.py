@@ -18,7 +18,7 @@ def ancestral(model: Diffusion, x_BL: jax.Array, step: Step) -> Transition:
     log_score_BLS, factor = params.scale(model.log_score(x_BL, t)), 1.0
     if params.coefficient == "score":
         factor = jnp.exp(params.log_coefficient)
-    elif model.process.score_is_posterior:
+    elif model.process.ordered:  # elsewhere `ancestral_log_mass` normalizes, and twice would change the last digits
         log_score_BLS = jax.nn.log_softmax(log_score_BLS)
     log_mass_BLS = model.process.ancestral_log_mass(log_score_BLS, x_BL, t, u, factor)
     return jump(model.process, x_BL, log_mass_BLS, params)

@@ -43,22 +43,24 @@ def test_scores_too_large_to_keep_are_computed_again(monkeypatch, gradient):
 
 @pytest.mark.parametrize("name", ["absorbing", "uniform"])
 def test_path_kl_gradient_against_finite_differences(name):
+    """In float64: a long first step under uniform noise cancels most digits of a float32."""
     start = init_student(TWEEDIE, SPREAD if name == "absorbing" else IID, "score", 3)
-    batch = PATH_KL.prepare(start, oracle(name), teacher_paths(), SETTINGS)
+    with jax.enable_x64(True):
+        batch = PATH_KL.prepare(start, network(name), teacher_paths(), SETTINGS)
 
-    @jax.jit
-    def loss(c, t):
-        student = dataclasses.replace(start, log_coefficient=c, log_temperature=t)
-        return PATH_KL.loss(student, oracle(name), batch, 0, SETTINGS)[0]
+        @jax.jit
+        @jax.value_and_grad
+        def loss(point):
+            student = dataclasses.replace(start, log_coefficient=point[0], log_temperature=point[1])
+            return PATH_KL.loss(student, network(name), batch, 0, SETTINGS)[0]
 
-    point = (jnp.array([0.1, -0.1, 0.0]), jnp.array([0.2, 0.1, -0.1]))
-    grads = jax.grad(loss, argnums=(0, 1))(*point)
-    for argument, index in ((0, 0), (0, 1), (1, 0), (1, 2)):
-        bumped = [list(point), list(point)]
-        for side, sign in ((0, 1), (1, -1)):
-            bumped[side][argument] = point[argument].at[index].add(sign * 1e-2)
-        numeric = (loss(*bumped[0]) - loss(*bumped[1])) / 2e-2
-        assert float(grads[argument][index]) == pytest.approx(float(numeric), rel=3e-2, abs=3e-2)
+        point = np.array([[0.1, -0.1, 0.0], [0.2, 0.1, -0.1]])
+        gradient = loss(point)[1]
+        for index in ((0, 0), (0, 1), (1, 0), (1, 2)):
+            move = np.zeros_like(point)
+            move[index] = 1e-3
+            numeric = (loss(point + move)[0] - loss(point - move)[0]) / 2e-3
+            assert float(gradient[index]) == pytest.approx(float(numeric), rel=1e-3, abs=1e-3)
 
 
 def test_an_unknown_objective_is_told():
