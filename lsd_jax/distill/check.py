@@ -16,6 +16,7 @@ from lsd_jax.processes.process import Process
 from lsd_jax.samplers.kernel import Kernel, check_kernel
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import check_coupling, check_sharpness
+from lsd_jax.samplers.schedule import FIXED_GRIDS
 
 _SOURCES = ("samples", "data")
 
@@ -98,6 +99,8 @@ def check_steps(steps: Sequence[int], student: StudentSettings, teacher: Teacher
             raise ValueError(f"steps={m}: at least one step is needed")
         if m > teacher.steps:
             raise ValueError(f"steps={m}: is more than the teacher's {teacher.steps} steps")
+        if m > student.grid_points and student.grid not in (*FIXED_GRIDS, "jys"):
+            raise ValueError(f"steps={m}: is more than the {student.grid_points} candidate times, grid_points")
 
 
 def check_potentials(

@@ -79,14 +79,14 @@ def distill(
     """
     steps = (steps,) if isinstance(steps, int) else tuple(steps)
     tokens = checked_data(model, data)
-    length = length or (None if tokens is None else tokens.shape[1])
+    length = tokens.shape[1] if length is None and tokens is not None else length
     if length is None or length < 1:
         raise ValueError(f"length={length}: say how many tokens a sequence has, or give data")
     if tokens is not None and tokens.shape[1] != length:
         raise ValueError(f"data={tokens.shape}: its sequences have {tokens.shape[1]} tokens, not length={length}")
     student = student or default_student(model.process)
     teacher = teacher or default_teacher(model.process, length, tokens)
-    teacher = dataclasses.replace(teacher, paths=paths) if paths else teacher
+    teacher = teacher if paths is None else dataclasses.replace(teacher, paths=paths)
     check(model.process, length, steps, student, teacher, optimization, None if tokens is None else len(tokens))
     check_time(get_kernel(student.kernel), model.time_conditioned)
     folder = pathlib.Path(folder).expanduser() if folder else None
@@ -99,7 +99,7 @@ def distill(
         own.bound_to(model, length)
     if todo := [m for m in steps if m not in found]:
         run = _Run(
-            model, length, tokens, seed, student, teacher, optimization, folder, teacher_folder, provenance or {}
+            model, length, tokens, steps, seed, student, teacher, optimization, folder, teacher_folder, provenance or {}
         )
         found |= run(todo)
     else:
@@ -136,6 +136,7 @@ class _Run:
     model: Diffusion
     length: int
     data: np.ndarray | None
+    steps: Sequence[int]
     seed: int
     student: StudentSettings
     teacher: TeacherSettings
@@ -218,18 +219,19 @@ class _Run:
     def plans(self, paths: TeacherPaths, todo: Sequence[int]) -> dict[int, Plan]:
         """Orders and grids of every M, and pair potentials where they are asked for."""
         kernel = get_kernel(self.student.kernel).stand_in
-        plan = functools.partial(make_plans, self.model, kernel, paths, self.student, todo)
+        plan = functools.partial(make_plans, self.model, kernel, paths, self.student)
         if not self.student.potentials:
-            return plan()
+            return plan(todo)
         tokens, keys = self.potential_sequences(paths)
         if self.model.process.jumps_once:
-            return {m: absorbing.with_potentials(self.model, own, tokens, keys) for m, own in plan().items()}
+            return {m: absorbing.with_potentials(self.model, own, tokens, keys) for m, own in plan(todo).items()}
         last = None
         if self.student.grid == "optimal":
             judged = paths.repeated(self.student.draws)
             last = uniform.denoising_cost(self.model, kernel, tokens, keys, judged)
-        plans = plan(denoising_cost=last)
-        return {m: uniform.with_potentials(self.model, kernel, own, tokens, keys) for m, own in plans.items()}
+        # The candidate times depend on the largest M of the whole call, whatever is finished already.
+        plans = plan(self.steps, denoising_cost=last)
+        return {m: uniform.with_potentials(self.model, kernel, plans[m], tokens, keys) for m in todo}
 
     def potential_sequences(self, paths: TeacherPaths) -> tuple[np.ndarray, jax.Array]:
         """Sequences (P, L) and keys that potentials are fitted on: data, or what the teacher drew."""

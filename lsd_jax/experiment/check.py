@@ -40,6 +40,8 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) 
     Raises:
         ValueError, FileNotFoundError: one line naming the field or file.
     """
+    if config.seed < 0:
+        raise ValueError(f"config.seed={config.seed}: must be 0 or more")
     with section("process"):
         process = build.process_of(config)
     task = _check_task(config, stage, process)
@@ -62,6 +64,9 @@ def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process)
             for field, least in (("num_samples", 1), ("batch_size", 1), ("held_out", 0), ("resamples", 0)):
                 if config.evaluation[field] < least:
                     raise ValueError(f"{field}={config.evaluation[field]}: must be {least} or more")
+            for temperature in config.evaluation.temperatures:
+                if not temperature > 0:
+                    raise ValueError(f"temperatures={config.evaluation.temperatures}: each must be positive")
             if config.evaluation.batch_size % jax.device_count():
                 raise ValueError(
                     f"batch_size={config.evaluation.batch_size}: is not divisible by {jax.device_count()} devices"

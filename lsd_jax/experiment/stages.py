@@ -14,8 +14,6 @@ from absl import logging
 from lsd_jax import parallel
 from lsd_jax.experiment import build, check
 from lsd_jax.experiment.records import claim, revision
-from lsd_jax.experiment.report.page import ReportSettings
-from lsd_jax.experiment.report.page import build as build_report
 from lsd_jax.experiment.study import Study
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
@@ -86,8 +84,11 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: 
 
 def report(study: Study) -> str:
     """Writes the study's report, and returns the tables for the terminal."""
+    # Imported here: a host's settings of matplotlib reach no stage that draws nothing.
+    from lsd_jax.experiment.report import page
+
     config = study.config
-    settings = ReportSettings(
+    settings = page.ReportSettings(
         ours=config.report.ours,
         figure_samplers=tuple(config.report.figure_samplers),
         frontier_steps=tuple(config.report.frontier_steps),
@@ -97,7 +98,7 @@ def report(study: Study) -> str:
     )
     tasks = {entry.name: build.task_of(study.configs[entry.name]) for entry in study.tasks}
     title = f"lsd_jax: {', '.join(dict.fromkeys(task.name for task in tasks.values()))}"
-    return build_report(study.workdir, tasks, study.rows(), settings, title)
+    return page.build(study.workdir, tasks, study.rows(), settings, title)
 
 
 def _summary(config: ml_collections.ConfigDict) -> str:

@@ -26,12 +26,11 @@ def test_sampling_follows_log_prob():
 
 def test_tiny_probabilities_keep_their_frequency():
     """The tail that a float32 categorical over stay and tokens loses: a jump of probability 2e-8."""
-    p, n, rounds = 2e-8, 20_000_000, 50
-    log_stay = jnp.full(n, jnp.log1p(-p))
-
-    @jax.jit
-    def count(key):
-        return (fine_uniform(key, (n,)) < -jnp.expm1(log_stay)).sum()
+    p, n, rounds = 2e-8, 20_000_000, 20  # 8 jumps are expected; uniforms of 23 bits give 48
+    log_stay = jnp.log1p(-p)
+    # Integer arithmetic that nothing can round: worth compiling well.
+    well = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+    count = jax.jit(lambda key: (fine_uniform(key, (n,)) < -jnp.expm1(log_stay)).sum(), compiler_options=well)
 
     hits = sum(int(count(jax.random.fold_in(jax.random.key(1), i))) for i in range(rounds))
     assert abs(hits - p * n * rounds) < 5 * np.sqrt(p * n * rounds)

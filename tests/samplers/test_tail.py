@@ -11,9 +11,11 @@ from lsd_jax.processes.process import make_process
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import Schedule, neutral
-from tests.samplers.enumeration import draw
+from lsd_jax.samplers.simulate import simulate
 
 S, L, STEPS, MIX = 16_384, 8, 1024, 0.3
+# Here running takes longer than compiling.
+WELL = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 
 
 def log_posterior(x_BL, t):
@@ -34,7 +36,8 @@ def in_float32(batch, steps):
     times = np.concatenate([np.linspace(1, 0, STEPS + 1)[: steps + 1], [0.0]])
     schedule = Schedule(jnp.asarray(times, jnp.float32), neutral(steps + 1))
     teacher = Sampler(schedule, get_kernel("tweedie"), length=L)
-    return np.asarray(draw(jax.random.key(0), MODEL, teacher, batch, keep_states=True).states)[: steps + 1]
+    run = jax.jit(lambda key: simulate(key, MODEL, teacher, batch, keep_states=True).states, compiler_options=WELL)
+    return np.asarray(run(jax.random.key(0)))[: steps + 1]
 
 
 def in_float64(batch, steps):
@@ -63,7 +66,7 @@ def in_naive_float32(batch, steps):
         return x_BL, x_BL
 
     start = jnp.full((batch, L), S)
-    states = jax.jit(lambda: jax.lax.scan(step, start, jnp.arange(steps))[1])()
+    states = jax.jit(lambda: jax.lax.scan(step, start, jnp.arange(steps))[1], compiler_options=WELL)()
     return np.concatenate([np.asarray(start)[None], np.asarray(states)])
 
 
