@@ -1,4 +1,4 @@
-"""Distils few-step students of tauLDR's CIFAR-10 network, and compares samplers by M-step ELBO and FID.
+"""Distills few-step students of tauLDR's CIFAR-10 network, and compares samplers by M-step ELBO and FID.
 
     python -m lsd_jax.main --config=configs/cifar10.py --config.model.weights=PATH/ckpt_0001999999.pt \\
         --config.evaluation.features=PATH/pt_inception-2015-12-05-6726825d.pth
@@ -9,7 +9,7 @@ weights, and a network for CIFAR-10's archive, or config.data.path=PATH/cifar-10
 effective_transition), NFE 8 to 64, FID on 50,000 samples. Reference statistics are of the 49,000 training images, unless
 evaluation.feature_statistics names a file; published FIDs use 50,000.
 
-This command has not been run: no numbers of ours, and none published at hand. tauLDR's min_time = 0.01 ends every grid.
+This command has not been run: we have no numbers of our own and know of no published ones. tauLDR's min_time = 0.01 ends every grid.
 `--stage=verify` expects 3.59 bits per channel on test images, a perplexity of 12.04: the paper's bound (from memory: check it there).
 Estimated cost, from FLOPs and not from a run: the network takes 11.7 GFLOP per image forward (XLA's count; 35.7 M parameters). Teacher
 paths, cost table and distillation are below 1 % of evaluation, 728 network calls for each of 50,000

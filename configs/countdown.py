@@ -1,4 +1,4 @@
-"""Distils few-step students on countdown with its exact denoiser: what is left of the error is the sampler's own.
+"""Distills few-step students on countdown with its exact denoiser: what is left of the error is the sampler's own.
 
     python -m lsd_jax.main --config=configs/countdown.py
 
@@ -6,8 +6,8 @@ Hardware and time: 2 CPU cores, 3 minutes (distilling all four students: 37 s wi
 Data: the countdown chain, 32 tokens, 256 per sequence, transitions mixed with 0.3 % of the uniform distribution.
 Expect (seed 0; token error of 2,048 samples; the data's own is 0.0028):
 
-    NFE              4       8       16      32      256
-    Euler            0.2282  0.1005  0.0455  0.0223  0.0047
+    NFE                4       8       16      32      256
+    Euler              0.2282  0.1005  0.0455  0.0223  0.0047
     path-KL student    0.0305  0.0030  0.0029  0.0028
 """
 
@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config.data.sequence_length = 256
     config.data.vocab_size = 32
     config.model.name = "oracle"
-    config.teacher.steps = 256  # one reveal a step in a low-discrepancy order: sequential, exact
+    config.teacher.steps = 256  # one reveal per step in a low-discrepancy order: sequential, exact
     config.teacher.paths = 128
     config.student.grid_points = 256
     config.evaluation.num_samples = 2048

@@ -6,10 +6,10 @@
 
 Weights: s-sahoo/duo on the Hugging Face hub, fetched once; without a network name a folder that holds them by
 `--config.model.weights=FOLDER`, and others by config.data.tokenizer and config.evaluation.scorer.
-Published numbers of these samplers on this network: none in our notes. Positions jump many times, so nothing is revealed and no order
+Published numbers of these samplers on this network: we know of none. Positions jump many times, so nothing is revealed and no order
 is learned: grids only, and Tweedie and Euler differ. Conversions pass the logits more often than the estimate counts.
-Hardware and time: not run here. ESTIMATES for the whole command from operations and bytes alone (python -m measurements.full_size
---estimate), three fifths of it for the 1,024-step reference: A100 2.0, H100 0.8, TPU v4-8 0.6 hours.
+Hardware and time: it was not run here. Estimates for the whole command, from operations and bytes alone (python -m
+measurements.full_size --estimate), three fifths of it for the 1,024-step reference: A100 2.0, H100 0.8, TPU v4-8 0.6 hours.
 `--stage=verify` expects a perplexity of 33.57 on WikiText-103, the paper's zero-shot bound (secondary, from memory: check it there).
 Students get their orders and grids (distill.steps=0); `:lsd` after the config's name learns the paper's coefficients by score
 alignment instead, a step's scores at a time. effective_transition keeps all teacher scores, 0.2 GB per path and time: not at

@@ -17,8 +17,8 @@ the paper, not measured here; no entropy is reported):
     LSD+-Tweedie    137.9   61.0  38.2   20.5
 
 Another harness (ReMDM, its own conventions) has 104.7 at entropy 5.62 nats for 1,024 steps.
-Hardware and time: not run here. ESTIMATES for the whole command from operations and bytes alone (python -m measurements.full_size
---estimate), three fifths of it for the 1,024-step reference: A100 2.0, H100 0.8, TPU v4-8 0.6 hours.
+Hardware and time: it was not run here. Estimates for the whole command, from operations and bytes alone (python -m
+measurements.full_size --estimate), three fifths of it for the 1,024-step reference: A100 2.0, H100 0.8, TPU v4-8 0.6 hours.
 `--stage=verify` expects a perplexity of 40.62 on WikiText-103, the paper's zero-shot bound (secondary, from memory: check it there).
 Students get their orders and grids (distill.steps=0); `:lsd` after the config's name learns the paper's coefficients by score
 alignment instead, a step's scores at a time. effective_transition keeps all teacher scores, 0.2 GB per path and time: not at

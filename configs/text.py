@@ -1,4 +1,4 @@
-"""Distils few-step students for a small text diffusion model that ships with the repository, and compares samplers.
+"""Distills few-step students for a small text diffusion model that ships with the repository, and compares samplers.
 
     python -m lsd_jax.main --config=configs/text.py
 
@@ -7,11 +7,11 @@ Data: characters of the State of the Union addresses, 128 per sequence; test spl
 and grids.
 Expect (seed 0; M-step ELBO on held-out text, bits per character; the continuous-time ELBO in random order is 2.124):
 
-    NFE              4      8      16     32     128
-    Euler            2.578  2.346  2.249  2.184  2.135
+    NFE                4      8      16     32     128
+    Euler              2.578  2.346  2.249  2.184  2.135
     path-KL student    2.259  2.122  2.076  2.063
 
-The teacher was trained in 1.1 hours on 2 CPU cores to a validation bound of 2.095 +- 0.020 bits per character by
+The teacher was trained in 1.1 hours on 2 CPU cores to a validation ELBO of 2.095 +- 0.020 bits per character by
 
     python -m lsd_jax.main --config=configs/text.py --stage=train --workdir=runs/teacher --config.model.weights=
 
@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.cpu_devices = 2
     config.model.weights = "text_teacher.safetensors"
     config.teacher.source = "data"
-    config.teacher.steps = 128  # one reveal a step in a low-discrepancy order: sequential
+    config.teacher.steps = 128  # one reveal per step in a low-discrepancy order: sequential
     config.student.grid_points = 64
     config.evaluation.scorer = "text_scorer.safetensors"
     return config

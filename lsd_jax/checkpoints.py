@@ -67,13 +67,20 @@ class Manager:
 
 
 class StopSignal:
-    """While active, SIGTERM and SIGINT set `requested` instead of ending the process."""
+    """While active, SIGTERM and SIGINT set `requested` instead of ending the process.
+
+    Args:
+        active: False leaves the signals alone, where nothing is kept that a stop could save.
+    """
+
+    def __init__(self, active: bool = True):
+        self._active = active
 
     def __enter__(self) -> "StopSignal":
         self.requested = False
         self._previous = {}
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT) if self._active else ():
                 self._previous[number] = signal.signal(number, self._request)
         except ValueError:  # not in the main thread: signals are then the host program's business
             logging.warning("not in the main thread: SIGTERM will not write a checkpoint")

@@ -39,6 +39,13 @@ class PathStream(enum.IntEnum):
     HELD_OUT = 2**30  # the optimizer's step number under which unseen paths are judged
 
 
+class StepStream(enum.IntEnum):
+    """Numbers folded into a sequence's key of one step, beside its first draw; stages of a step take the same numbers."""
+
+    SHIFT = 1  # a low-discrepancy shift of the step's own
+    RELAXED = 2  # the Gumbels and jumps of a differentiable path
+
+
 def named_key(seed: int, stream: Stream) -> jax.Array:
     """The key of a stream of a run's seed."""
     return jax.random.fold_in(jax.random.key(seed), int(stream))

@@ -58,7 +58,7 @@ def in_passes(function: Callable, batch, row_bytes: int):
 
     Args:
         batch: arrays whose first axis is the sequence.
-        row_bytes: of the largest array that `function` makes a sequence; a pass of more than one stays within PASS_BYTES of them.
+        row_bytes: of the largest array that `function` makes per sequence; a pass of more than one stays within PASS_BYTES of them.
     """
     count = jax.tree.leaves(batch)[0].shape[0]
     sizes = [size for size in range(2, count + 1) if count % size == 0 and size * row_bytes <= PASS_BYTES]
@@ -74,7 +74,7 @@ def value_and_grad_over_data(loss_fn: Callable, mesh: Mesh, microbatch: int = 0,
 
     Args:
         loss_fn: scalar mean loss of the batch it is given; with `has_aux`, (loss, a pytree of means).
-        microbatch: sequences a pass on each device; the passes are accumulated. 0 takes all at once.
+        microbatch: sequences per pass on each device; the passes are accumulated. 0 takes all at once.
 
     Returns:
         A function of replicated params, replicated frozen values and a sharded batch, as `jax.value_and_grad` returns.
@@ -114,6 +114,14 @@ def gather(array: jax.Array) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def barrier(name: str) -> None:
+    """Waits until every process is here, so that what process 0 has written is there for all."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
 
 
 def in_batches(function: Callable, batch_size: int, *arrays, progress: Callable[[int], None] | None = None):

@@ -1,5 +1,6 @@
 """Every mistake in the settings of a distillation that can be told before long work."""
 
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,10 +49,12 @@ def check(
 
 
 def check_teacher(teacher: TeacherSettings, rows: int | None) -> None:
-    """Raises ValueError where a teacher cannot be made; `rows` sequences of data, None for none."""
+    """Raises ValueError or FileNotFoundError where a teacher cannot be made; `rows` sequences of data, None for none."""
     devices = parallel.data_mesh().size
     if teacher.source not in _SOURCES:
         raise ValueError(f"source={teacher.source!r}: choose one of {_SOURCES}")
+    if teacher.cache and not pathlib.Path(teacher.cache).expanduser().is_file():
+        raise FileNotFoundError(f"cache={teacher.cache!r}: no such file")
     if teacher.steps < 1:
         raise ValueError(f"steps={teacher.steps}: must be 1 or more")
     if teacher.paths < 1 or teacher.paths % devices:
@@ -99,7 +102,9 @@ def check_steps(steps: Sequence[int], student: StudentSettings, teacher: Teacher
             raise ValueError(f"steps={m}: at least one step is needed")
         if m > teacher.steps:
             raise ValueError(f"steps={m}: is more than the teacher's {teacher.steps} steps")
-        if m > student.grid_points and student.grid not in (*FIXED_GRIDS, "jys"):
+        if m > student.grid_points and not (
+            student.grid == "jys" or (student.grid in FIXED_GRIDS and student.order == "fixed")
+        ):
             raise ValueError(f"steps={m}: is more than the {student.grid_points} candidate times, grid_points")
 
 
@@ -141,5 +146,6 @@ def checked_data(model: Diffusion, data: np.ndarray | None) -> np.ndarray | None
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer) or not tokens.size:
         raise ValueError(f"data={tokens.dtype} {tokens.shape}: must be integers of shape (n, L)")
     if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:
-        raise ValueError(f"data={int(tokens.max())}: the model's tokens are 0 ... {model.process.vocab_size - 1}")
+        wrong = int(tokens.min()) if tokens.min() < 0 else int(tokens.max())
+        raise ValueError(f"data={wrong}: the model's tokens are 0 ... {model.process.vocab_size - 1}")
     return tokens

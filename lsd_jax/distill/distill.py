@@ -95,12 +95,15 @@ def distill(
     found = {
         m: file.load_sampler(student_path(folder, m)) for m in steps if folder and student_path(folder, m).exists()
     }
-    for own in found.values():
+    run = _Run(
+        model, length, tokens, steps, seed, student, teacher, optimization, folder, teacher_folder, provenance or {}
+    )
+    for m, own in found.items():
         own.bound_to(model, length)
+        kept = own.facts.get("provenance", {})
+        if changed := [name for name, value in run.source.items() if kept.get(name, value) != value]:
+            raise ValueError(f"folder={str(folder)!r}: M={m} was distilled with another {', '.join(changed)}")
     if todo := [m for m in steps if m not in found]:
-        run = _Run(
-            model, length, tokens, steps, seed, student, teacher, optimization, folder, teacher_folder, provenance or {}
-        )
         found |= run(todo)
     else:
         logging.info("all students are distilled")
@@ -174,21 +177,27 @@ class _Run:
             found[steps] = file.from_record(record)
             if path and jax.process_index() == 0:
                 found[steps].save(path)
+            parallel.barrier(f"student of {steps} steps")
             progress(2 + len(found))
         logging.info("distilled M=%s in %.1f s", tuple(todo), time.monotonic() - began)
         return found
 
-    def facts(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """What a student's file says of where it came from."""
-        source = {
+    @property
+    def source(self) -> dict[str, Any]:
+        """The settings that a student's file says it came from."""
+        return {
+            "kernel": self.student.kernel,
             "objective": self.optimization.objective,
             "grid": self.student.grid,
             "order": self.student.order,
             "teacher_steps": self.teacher.steps,
             "teacher_paths": self.teacher.paths,
             "seed": self.seed,
-            **self.provenance,
         }
+
+    def facts(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """What a student's file says of where it came from."""
+        source = {**self.source, **self.provenance}
         return {"backbone": self.model.identity._asdict(), "provenance": source, "metrics": dict(metrics)}
 
     def teacher_paths(self) -> TeacherPaths:

@@ -4,7 +4,7 @@ A point t2 is put into the step from t1 to t3 where the two-step sampler differs
 bound between their paths, from t2 on, is largest (section 4, algorithms 1 and 2). It looks at rates at two times only; the
 point is found by a golden-section search, which assumes one maximum. Grid "halving" halves alike but reads the cost table:
 the exact path KL of all jumps to the teacher, at the fine grid's points, each split the best one. "optimal" does not halve at
-all. All read noised versions of the teacher's tokens; without JYS's clustering of the grids by sequence.
+all. All of them read noised versions of the teacher's tokens. JYS's clustering of grids by sequence is left out.
 """
 
 import functools
@@ -57,7 +57,7 @@ def golden_section(function: Callable[[float], float], low: float, high: float, 
 def halved_grids(
     score: Callable[[float, float, float], float], max_steps: int, tolerance: float
 ) -> dict[int, np.ndarray]:
-    """Times (M + 1,) from 1 to 0 for every power of two M up to `max_steps`; a step's point maximises score(t1, t2, t3).
+    """Times (M + 1,) from 1 to 0 for every power of two M up to `max_steps`; a step's point maximizes score(t1, t2, t3).
 
     Args:
         tolerance: of a point, as a share of its step.

@@ -114,7 +114,7 @@ def optimize(
 
     progress = Progress(f"distill M={student.steps}", settings.steps, start)
     writer = MetricWriter(folder) if folder else lambda done, **values: None
-    with checkpoints.StopSignal() as stop:
+    with checkpoints.StopSignal(active=folder is not None) as stop:
         for done in range(start + _CHUNK, settings.steps + 1, _CHUNK):
             state, aux = chunk(state, frozen, data)
             values = {name: float(value[-1]) for name, value in aux.items()}

@@ -121,7 +121,9 @@ def make_plans(
 def check_halving(grid: str, steps: Sequence[int]) -> None:
     """Raises ValueError where a grid that halves is asked for an M that is no power of two."""
     if grid in HALVING and (missing := [m for m in steps if m < 1 or m & (m - 1)]):
-        raise ValueError(f"grid={grid!r}: halves, and steps={missing} holds no power of two")
+        raise ValueError(
+            f"grid={grid!r}: halves the grid, so every M must be a power of two; steps={missing} holds no power of two"
+        )
 
 
 def _candidates(coupling: Coupling, settings: StudentSettings) -> list[Coupling]:
@@ -190,7 +192,7 @@ def _learned(problem: Problem, plan: Plan, trials: int) -> Plan:
 
 
 def _moved(rng: np.random.Generator, classes: np.ndarray, steps: int) -> np.ndarray:
-    """A neighbour: two residues swapped, or one moved to another step."""
+    """A neighbor: two residues swapped, or one moved to another step."""
     moved = classes.copy()
     a, b = rng.integers(len(classes), size=2)
     if rng.random() < 0.6:

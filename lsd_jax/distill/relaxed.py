@@ -11,6 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.keys import StepStream
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.process import Process
@@ -74,7 +75,9 @@ def relaxed_rollout(
         log_stay_BL = jnp.where(movable_BL, transition.log_stay_BL, 0.0)
         next_BL = dataclasses.replace(transition, x_BL=x_BL, log_stay_BL=log_stay_BL).sample(jump_BL, token_BL)
         next_log_survival_BL = log_survival_BL + transition.log_stay_BL
-        keys = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(jax.random.fold_in(key, index), 2)))
+        keys = jax.vmap(
+            lambda key: jax.random.split(jax.random.fold_in(jax.random.fold_in(key, index), int(StepStream.RELAXED)))
+        )
         key_jump_B, key_gumbel_B = jnp.moveaxis(keys(noise.key_B), 1, 0)
         if noise.threshold_BL is None:
             # What a revealed position would have done as a mask must not depend on what revealed it.

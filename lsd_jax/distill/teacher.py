@@ -105,7 +105,7 @@ def bridged_teacher(
 def cached_teacher(
     folder: pathlib.Path, recipe: dict[str, Any], draw: Callable[[], TeacherPaths], cache: str = ""
 ) -> TeacherPaths:
-    """The paths that `recipe` (all that made them, JSON-serialisable) names, from `folder` or drawn by `draw()`.
+    """The paths that `recipe` (all that made them, JSON-serializable) names, from `folder` or drawn by `draw()`.
 
     Args:
         cache: a file of an earlier run to take the paths from.

@@ -8,7 +8,7 @@ import ml_collections
 
 from lsd_jax.distill.settings import AlignmentSettings, OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.models import weights
-from lsd_jax.models.backbones import ModelSettings, Sizes, UNetSettings, network_sizes
+from lsd_jax.models.backbones import NETWORKS, ModelSettings, Sizes, UNetSettings, network_sizes
 from lsd_jax.models.load import load_model
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.noise import make_noise
@@ -95,7 +95,7 @@ def model_of(config: ml_collections.ConfigDict, workdir: pathlib.Path, task: Tas
     if settings.name == "oracle":
         return (task or task_of(config, judged=False)).oracle(process)
     source = settings.weights
-    if not source and settings.name in ("ddit", "unet"):
+    if not source and settings.name in NETWORKS:
         source = weights_path(config, workdir)
     return load_model(
         settings.name,

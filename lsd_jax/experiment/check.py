@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import jax
 import ml_collections
@@ -15,10 +15,11 @@ from lsd_jax.experiment import build
 from lsd_jax.models.backbones import NETWORKS, PUBLISHED
 from lsd_jax.models.ddit import DTYPES
 from lsd_jax.processes.process import Process
-from lsd_jax.samplers.registry import KERNELS, get_kernel
-from lsd_jax.samplers.sampler import check_time
+from lsd_jax.samplers.registry import EVENT_SAMPLERS, get_kernel
+from lsd_jax.samplers.sampler import check_sharpness, check_time
 from lsd_jax.tasks.task import Task
 
+Entries = Mapping[tuple[str, str], tuple[ml_collections.ConfigDict, bool]]  # (task, sampler) -> config, distilled
 _PARAMETER = re.compile(r"[A-Za-z_][\w.]*=")
 
 
@@ -34,23 +35,30 @@ def section(name: str) -> Iterator[None]:
         raise type(error)(f"config.{name}.{message}") from None
 
 
-def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path) -> None:
+def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, distilled: bool = True) -> bool:
     """Checks a config of one task and one student for a stage.
+
+    Args:
+        distilled: whether the student is distilled; a plain sampler reads no teacher.
+
+    Returns:
+        Whether the network reads the time.
 
     Raises:
         ValueError, FileNotFoundError: one line naming the field or file.
     """
-    if config.seed < 0:
-        raise ValueError(f"config.seed={config.seed}: must be 0 or more")
+    if config.seed < 0 or any(seed < 0 for seed in config.seeds):
+        raise ValueError(f"config.seed={config.seed}, seeds={config.seeds}: must be 0 or more")
     with section("process"):
         process = build.process_of(config)
     task = _check_task(config, stage, process)
-    _check_model(config, stage, process, workdir, task)
+    time_conditioned = _check_model(config, stage, process, workdir, task)
     if stage in ("all", "train"):
         _check_training(config, stage, process)
-    _check_student(config, process)
-    if stage in ("all", "distill", "evaluate"):
+    _check_student(config, process, time_conditioned)
+    if distilled and stage in ("all", "distill", "evaluate"):
         check_distillation(config, process, task)
+    return time_conditioned
 
 
 def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process) -> Task:
@@ -60,17 +68,23 @@ def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process)
             raise ValueError(f"sequence_length={config.data.sequence_length}: must be 1 or more")
         task.prepare()
     if stage in ("all", "evaluate"):
+        settings, devices = config.evaluation, jax.device_count()
         with section("evaluation"):
-            for field, least in (("num_samples", 1), ("batch_size", 1), ("held_out", 0), ("resamples", 0)):
-                if config.evaluation[field] < least:
-                    raise ValueError(f"{field}={config.evaluation[field]}: must be {least} or more")
-            for temperature in config.evaluation.temperatures:
-                if not temperature > 0:
-                    raise ValueError(f"temperatures={config.evaluation.temperatures}: each must be positive")
-            if config.evaluation.batch_size % jax.device_count():
-                raise ValueError(
-                    f"batch_size={config.evaluation.batch_size}: is not divisible by {jax.device_count()} devices"
-                )
+            fields = {
+                "num_samples": 1,
+                "batch_size": 1,
+                "held_out": 0,
+                "resamples": 0,
+                "floor_draws": 0,
+                "reference_steps": 0,
+            }
+            for field, least in fields.items():
+                if settings[field] < least:
+                    raise ValueError(f"{field}={settings[field]}: must be {least} or more")
+            if any(not temperature > 0 for temperature in settings.temperatures):
+                raise ValueError(f"temperatures={settings.temperatures}: each must be positive")
+            if settings.batch_size % devices:
+                raise ValueError(f"batch_size={settings.batch_size}: is not divisible by {devices} devices")
             build.task_of(config)
     if process.ordered and not task.shape:
         raise ValueError(f"config.process.name='gaussian': is for ordered values, not for {config.data.name!r}")
@@ -79,7 +93,8 @@ def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process)
 
 def _check_model(
     config: ml_collections.ConfigDict, stage: str, process: Process, workdir: pathlib.Path, task: Task
-) -> None:
+) -> bool:
+    """Checks the network; returns whether it reads the time."""
     name = config.model.name
     if name not in (names := (*NETWORKS, *PUBLISHED, "oracle")):
         raise ValueError(f"config.model.name={name!r}: choose one of {names}")
@@ -87,14 +102,17 @@ def _check_model(
         raise ValueError(f"config.model.dtype={config.model.dtype!r}: choose one of {DTYPES}")
     if name == "unet" and not task.shape:
         raise ValueError(f"config.model.name='unet': is for images; config.data.name is {config.data.name!r}")
+    if name in PUBLISHED and process.name not in PUBLISHED[name].processes:
+        known = PUBLISHED[name].processes
+        raise ValueError(f"config.process.name={process.name!r}: {name.upper()} networks know {known}")
+    if name == "oracle":
+        with section("data"):
+            return task.oracle(process).time_conditioned
     with section("model"):
         if trained_here(config) and stage in ("all", "train"):
             build.sizes_of(config)
-            time_conditioned = config.model.time_conditioned or name == "unet"
-        else:
-            time_conditioned = build.model_of(config, workdir, task).time_conditioned
-    with section("student"):
-        check_time(get_kernel(config.student.kernel), time_conditioned)
+            return config.model.time_conditioned or name == "unet"
+        return build.model_of(config, workdir, task).time_conditioned
 
 
 def trained_here(config: ml_collections.ConfigDict) -> bool:
@@ -109,20 +127,26 @@ def _check_training(config: ml_collections.ConfigDict, stage: str, process: Proc
         raise ValueError(f"config.training.loss={config.training.loss!r}: the gaussian process trains by 'denoising'")
 
 
-def _check_student(config: ml_collections.ConfigDict, process: Process) -> None:
+def _check_student(config: ml_collections.ConfigDict, process: Process, time_conditioned: bool) -> None:
     with section("student"):
-        distillation.check_student(process, config.data.sequence_length, build.student_of(config))
+        student = build.student_of(config)
+        if student.kernel in EVENT_SAMPLERS:
+            check_sharpness(student.temperature, student.top_p)
+            return
+        distillation.check_student(process, config.data.sequence_length, student)
+        check_time(get_kernel(student.kernel), time_conditioned)
+        if any(m < 1 for m in config.student.steps):
+            raise ValueError(f"steps={config.student.steps}: at least one step is needed")
 
 
 def check_distillation(config: ml_collections.ConfigDict, process: Process, task: Task) -> None:
     """Checks what a distillation reads: student, teacher, objective and their sizes."""
-    with section("student"):
-        student = build.student_of(config)
-    teacher, optimization = build.teacher_of(config), build.optimization_of(config)
-    with section("teacher"):
-        rows = None
-        if teacher.source == "data":
+    student, teacher, optimization = build.student_of(config), build.teacher_of(config), build.optimization_of(config)
+    rows = None
+    if teacher.source == "data":
+        with section("data"):
             rows = len(task.split("train"))
+    with section("teacher"):
         distillation.check_teacher(teacher, rows)
     with section("student"):
         distillation.check_steps(tuple(config.student.steps), student, teacher)
@@ -132,26 +156,23 @@ def check_distillation(config: ml_collections.ConfigDict, process: Process, task
         check_sizes(optimization, teacher.paths, jax.device_count())
 
 
-def check_study(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, entries: dict) -> None:
-    """Checks every task with every sampler that is a student of it.
+def check_study(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, entries: Entries) -> None:
+    """Checks every task with every sampler of a study.
 
     Args:
         entries: (task, sampler) -> its config, and whether it is distilled.
     """
-    if config.nfe and min(config.nfe) < 1:
+    if any(budget < 1 for budget in config.nfe):
         raise ValueError(f"config.nfe={config.nfe}: each number of network evaluations must be 1 or more")
-    seen = set()
-    for (task, _), (own, distilled) in entries.items():
-        if own.student.kernel not in KERNELS:
+    if len(config.tasks) > 1 and any(trained_here(own) for own, _ in entries.values()):
+        raise ValueError("config.model.weights='': a study of several tasks trains no network; name weights for each")
+    tasks: dict[str, tuple[bool, Process, Task]] = {}
+    for (name, _), (own, distilled) in entries.items():
+        if name not in tasks:
+            time_conditioned = check(own, stage, workdir, distilled)
+            tasks[name] = time_conditioned, build.process_of(own), build.task_of(own, judged=False)
             continue
-        if task not in seen:
-            check(own, stage, workdir)
-            seen.add(task)
-            continue
-        with section("process"):
-            process = build.process_of(own)
-        _check_student(own, process)
-        if own.student.steps and min(own.student.steps) < 1:
-            raise ValueError(f"config.student.steps={own.student.steps}: each must be 1 or more")
-        if distilled:
-            check_distillation(own, process, build.task_of(own, judged=False))
+        time_conditioned, process, task = tasks[name]
+        _check_student(own, process, time_conditioned)
+        if distilled and stage in ("all", "distill", "evaluate"):
+            check_distillation(own, process, task)

@@ -1,6 +1,5 @@
 """What the cells of one task share: the task, the model, and what likelihoods are measured on."""
 
-import dataclasses
 import functools
 import pathlib
 import time
@@ -17,7 +16,8 @@ from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.models.model import Diffusion
 from lsd_jax.samplers.likelihood import continuous_time_nats, elbo_nats
 from lsd_jax.samplers.registry import get_kernel
-from lsd_jax.samplers.sampler import Sampler, sampler
+from lsd_jax.samplers.sampler import Sampler
+from lsd_jax.samplers.schedule import uniform_schedule
 from lsd_jax.samplers.simulate import draw_and_count
 from lsd_jax.tasks.task import Task, floor
 
@@ -29,7 +29,7 @@ class Context:
         self.config, self.seed = config, seed
         self.task: Task = build.task_of(config, judged=False)
         self.model: Diffusion = build.model_of(config, workdir, self.task)
-        self._prepared = False
+        self.exact = config.model.name == "oracle"
 
     @functools.cached_property
     def judged(self) -> Task:
@@ -41,43 +41,47 @@ class Context:
         """The training split (n, L)."""
         return self.task.split("train")
 
-    def _prepare(self) -> None:
-        """Prepares what likelihoods need, once; a distillation alone does without."""
-        if self._prepared:
-            return
-        self._prepared = True
-        settings, batch = self.config.evaluation, self.config.evaluation.batch_size
-        self._held_out = self.task.split("test")[: settings.held_out]
-        exact = self.task.exact_log_prob(self._held_out) if self.config.model.name == "oracle" else None
-        self._teacher = self._teacher_nats = None
-        if exact is not None:
-            self._many = -exact
-            self._teacher, self._teacher_nats = self._held_out, self._many
-            return
-        self._many = np.zeros(0)
-        if len(self._held_out):
-            self._many = continuous_time_nats(self.model, cell_key(self.seed, "many"), self._held_out, batch)
-        if (
-            self.config.teacher.source == "samples"
-        ):  # a teacher of data has the data's distribution: the gap says it all
-            student, steps = build.student_of(self.config), self.config.teacher.steps
-            many = sampler("euler", steps)
-            many = dataclasses.replace(many, kernel=get_kernel(student.kernel).stand_in, coupling=student.coupling)
-            many = many.bound_to(self.model, self.task.length)
-            keys = sequence_keys(cell_key(self.seed, "draw"), self.config.teacher.paths)
-            self._teacher = draw_and_count(self.model, many, keys, batch)[0]
-            # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
-            self._teacher_nats = elbo_nats(self.model, many, cell_key(self.seed, "path"), self._teacher, batch)
-
-    @property
+    @functools.cached_property
     def held_out(self) -> np.ndarray:
         """Test sequences (n, L) that likelihoods are measured on."""
-        self._prepare()
-        return self._held_out
+        return self.task.split("test")[: self.config.evaluation.held_out]
+
+    @functools.cached_property
+    def many_step_nats(self) -> np.ndarray:
+        """The continuous-time ELBO (n,) of the held-out sequences, nats each; their exact -log p with the exact denoiser."""
+        if self.exact:
+            return -self.task.exact_log_prob(self.held_out)
+        if not len(self.held_out):
+            return np.zeros(0)
+        batch = self.config.evaluation.batch_size
+        return continuous_time_nats(self.model, cell_key(self.seed, "many"), self.held_out, batch)
+
+    @functools.cached_property
+    def teacher(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Sequences of the teacher's distribution and the teacher's own cost of them (n,), nats each; for the path KL.
+
+        With the exact denoiser the held-out sequences are the teacher's. A teacher of data has the data's distribution: its path KL is
+        the gap itself, and None is returned.
+        """
+        if self.exact:
+            return self.held_out, self.many_step_nats
+        if self.config.teacher.source != "samples":
+            return None
+        student, settings = build.student_of(self.config), self.config.teacher
+        kernel = get_kernel(student.kernel).stand_in
+        many = Sampler(uniform_schedule(settings.steps), kernel, student.coupling).bound_to(
+            self.model, self.task.length
+        )
+        if not many.has_likelihood(self.model.process):
+            return None
+        keys, batch = sequence_keys(cell_key(self.seed, "draw"), settings.paths), self.config.evaluation.batch_size
+        tokens = draw_and_count(self.model, many, keys, batch)[0]
+        # The cells read the same key: a student of the teacher's coupling then reveals in the teacher's own order.
+        return tokens, elbo_nats(self.model, many, cell_key(self.seed, "path"), tokens, batch)
 
     def without_network(self, name: str, seed: int, count: int) -> tuple[np.ndarray, dict[str, Any], dict[str, Any]]:
         """Tokens, facts and likelihood metrics of real data or of a degenerate baseline."""
-        facts: dict[str, Any] = {"nfe": 0, "calls": 0, "kernel": ""}
+        facts: dict[str, Any] = {"nfe": 0, "kernel": ""}
         if name != DATA:
             rng = generator(seed, RowStream.DEGENERATE)
             draw = self.task.baselines()[name]
@@ -86,7 +90,7 @@ class Context:
         facts["best"] = dict(self.judged.best)
         if self.config.evaluation.floor_draws:
             facts["floor"] = floor(self.judged, len(tokens), self.config.evaluation.floor_draws, seed)
-        bits = self._many / self.task.length / np.log(2) if len(self.held_out) else ()
+        bits = self.many_step_nats / self.task.length / np.log(2) if len(self.held_out) else ()
         return tokens, facts, {"bound_bits": mean_interval(bits)} if len(bits) else {}
 
     def elbo(self, drawn: Sampler, key: jax.Array) -> np.ndarray | None:
@@ -101,13 +105,14 @@ class Context:
         if nats is not None:
             metrics["bound_bits"] = mean_interval(nats / self.task.length / np.log(2))
             # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
-            metrics["gap_nats"] = mean_interval(nats - self._many)
+            metrics["gap_nats"] = mean_interval(nats - self.many_step_nats)
         of_paths = drawn.has_likelihood(self.model.process) and drawn.kernel.nll is None
-        if of_paths and self._teacher is not None and len(self._teacher):
-            if self._teacher is not self._held_out:
+        if of_paths and self.teacher is not None and len(self.teacher[0]):
+            tokens, teacher_nats = self.teacher
+            if not self.exact:
                 key, batch = cell_key(self.seed, "path"), self.config.evaluation.batch_size
-                nats = elbo_nats(self.model, drawn, key, self._teacher, batch)
-            metrics["path_kl_nats"] = mean_interval(nats - self._teacher_nats)
+                nats = elbo_nats(self.model, drawn, key, tokens, batch)
+            metrics["path_kl_nats"] = mean_interval(nats - teacher_nats)
         return metrics
 
 
@@ -123,5 +128,4 @@ def timed_draw(
         more_tokens, more_calls = draw_and_count(model, drawn, keys[batch:], batch)
         facts["seconds_per_sequence"] = (time.perf_counter() - began) / len(more_tokens)
         tokens, calls = np.concatenate([tokens, more_tokens]), np.concatenate([calls, more_calls])
-    mean = round(float(calls.mean()), 2)
-    return tokens, {"nfe": mean, "calls": mean, **facts}
+    return tokens, {"nfe": round(float(calls.mean()), 2), **facts}

@@ -17,6 +17,7 @@ from lsd_jax.experiment.records import claim, revision
 from lsd_jax.experiment.study import Study
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
+from lsd_jax.processes.process import Process
 from lsd_jax.samplers.file import load_sampler
 from lsd_jax.samplers.likelihood import continuous_time_nats
 from lsd_jax.samplers.record import describe
@@ -38,10 +39,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     """
     provenance = {"command": command, "revision": revision(), "precision": config.model.dtype}
     study = Study(config, workdir, provenance)
-    if config.samplers:
-        check.check_study(config, stage, workdir, study.entries)
-    else:
-        check.check(config, stage, workdir)
+    check.check_study(config, stage, workdir, study.entries)
     if stage == "verify":
         print(verify(config, workdir))
         return
@@ -65,9 +63,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: 
     began = time.monotonic()
     task, process, sizes = build.task_of(config, judged=False), build.process_of(config), build.sizes_of(config)
     training = build.training_of(config)
-    batches = task.batches(training.batch_size // jax.process_count(), config.seed)
-    with check.section("training"):
+    with check.section("data"):
+        batches = task.batches(training.batch_size // jax.process_count(), config.seed)
         validation = task.split("validation")
+    with check.section("training"):
         params, result = train_network(training, sizes, process, batches, validation, path.parent, config.seed)
     card = {
         "data": config.data.to_dict(),
@@ -79,6 +78,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: 
     }
     if jax.process_index() == 0:
         weights.save(path, params, sizes, card)
+    parallel.barrier("trained")
     logging.info("%s: %.4f +- %.4f bits per token on validation", path, *result.values())
 
 
@@ -124,7 +124,7 @@ def verify(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
         raise ValueError(
             f"config.verify.perplexity={settings.perplexity}: name the perplexity that the weights should have"
         )
-    with check.section("verify"):
+    with check.section("verify" if settings.path else "data"):
         data: Data = build.data_of(config)
         rows = read_tokens(settings.path, data) if settings.path else build.task_of(config, judged=False).split("test")
     rows = rows[: settings.sequences]
@@ -179,7 +179,7 @@ def sample(
     with check.section("process"):
         process = build.process_of(config)
     if student:
-        drawn = _of_file(student, process)
+        drawn = _of_file(student, process, config.data.sequence_length)
     else:
         drawn = _by_name(config, process, name, steps)
     target = pathlib.Path(output).expanduser() if output else None
@@ -193,8 +193,7 @@ def sample(
         raise ValueError(f"--{error}") from None
     with check.section("model"):
         model = build.model_of(config, workdir, task)
-    with check.section("student"):
-        check_time(drawn.kernel, model.time_conditioned)
+    check_time(drawn.kernel, model.time_conditioned)
     if student and drawn.facts["backbone"]["sha256"] != model.identity.sha256:
         logging.warning("the student was distilled from another network: %s", drawn.facts["backbone"])
     drawn = drawn.bound_to(model, task.length)
@@ -216,16 +215,18 @@ def sample(
     logging.info("%d samples, %g network evaluations each", count, calls.mean())
 
 
-def _of_file(student: str, process: Any) -> Sampler:
-    """The sampler of a file, whose process must be the config's."""
+def _of_file(student: str, process: Process, length: int) -> Sampler:
+    """The sampler of a file, whose process and length must be the config's."""
     drawn = load_sampler(student)
+    if drawn.length != length:
+        raise ValueError(f"--student={student!r}: has sequence_length={drawn.length}, this config {length}")
     for field, value in describe(process).items():
         if (theirs := describe(drawn.process).get(field)) != value:
             raise ValueError(f"--student={student!r}: has {field}={theirs!r}, this config {value!r}")
     return drawn
 
 
-def _by_name(config: ml_collections.ConfigDict, process: Any, name: str, steps: int) -> Sampler:
+def _by_name(config: ml_collections.ConfigDict, process: Process, name: str, steps: int) -> Sampler:
     """A sampler by name, its draws independent, on equal steps."""
     if name not in SAMPLERS:
         raise ValueError(f"--sampler={name!r}: choose one of {sorted(SAMPLERS)}")

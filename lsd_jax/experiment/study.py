@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
+from lsd_jax import parallel
 from lsd_jax.distill.distill import distill
 from lsd_jax.experiment import build
 from lsd_jax.experiment.check import section
@@ -27,6 +28,7 @@ from lsd_jax.samplers.registry import SAMPLERS, get_sampler
 from lsd_jax.samplers.sampler import Sampler, nfe_of, sampler, steps_within
 from lsd_jax.samplers.schedule import FIXED_GRIDS
 
+_OF_SAMPLERS = ("student", "teacher", "distill")  # the sections of a config that an entry of samplers may change
 _SEVERAL = 8  # samplers: above it programs are kept on disk, and dropped from memory when no cell calls them again
 
 
@@ -61,13 +63,13 @@ def resolve(config: ml_collections.ConfigDict, entry: Entry, field: str = "sampl
     """
     resolved = config.copy_and_resolve_references()
     for name, value in entry.changes:
-        *sections, last = name.split(".")
-        section = resolved
-        for part in sections:
-            section = section[part] if part in section else {}
-        if last not in section:
+        *parents, last = name.split(".")
+        fields = resolved
+        for parent in parents:
+            fields = fields[parent] if parent in fields else {}
+        if last not in fields:
             raise ValueError(f"config.{field}: {entry.name!r} changes config.{name}, which does not exist")
-        section[last] = tuple(value) if isinstance(value, list) else value
+        fields[last] = tuple(value) if isinstance(value, list) else value
     return resolved
 
 
@@ -128,6 +130,10 @@ class Study:
         self.tasks = [Entry(*entry) for entry in config.tasks] or [Entry(config.data.name, (), config.data.name)]
         self.samplers = [Entry(*entry) for entry in config.samplers] or default_samplers(config)
         self.seeds = tuple(config.seeds) or (config.seed,)
+        for field, entries in (("tasks", self.tasks), ("samplers", self.samplers)):
+            slugs = [slug(entry.name) for entry in entries]
+            if same := sorted({entry.name for entry in entries if slugs.count(slug(entry.name)) > 1}):
+                raise ValueError(f"config.{field}: {same} would share their files; give them different names")
         self.configs = {task.name: resolve(config, task, "tasks") for task in self.tasks}
         self._contexts: dict[str, Context] = {}
 
@@ -141,6 +147,10 @@ class Study:
         found = {}
         for task in self.tasks:
             for entry in self.samplers:
+                if other := sorted({name for name, _ in entry.changes if name.split(".")[0] not in _OF_SAMPLERS}):
+                    raise ValueError(
+                        f"config.samplers: {entry.name!r} changes {other}; a sampler changes {_OF_SAMPLERS} only"
+                    )
                 own = resolve(self.configs[task.name], entry)
                 with section("student"):
                     kernel = find_kernel(own.student.kernel)
@@ -229,6 +239,7 @@ class Study:
             record = self._record(cell)
             if jax.process_index() == 0:
                 write_json(self.path(cell), record)
+            parallel.barrier(cell.stem)
             done += work[cell]
             progress(done, seconds=record["seconds"])
 
@@ -285,7 +296,6 @@ class Study:
                 chosen |= {"grid": student.grid, "coupling": build.student_of(own).coupling}
             found = sampler(student.kernel, cell.steps, **chosen)
         else:
-            began = time.monotonic()
             found = self.students(cell.task, cell.sampler, own, cell.seed)[cell.steps]
             record = found.record()
             shown = (
@@ -299,7 +309,7 @@ class Study:
                 "metrics",
             )
             facts["student"] = {name: record[name] for name in shown}
-            facts["distill_seconds"] = round(time.monotonic() - began, 2)
+            facts["distill_seconds"] = record["metrics"]["seconds"]
         facts["coupling"] = dataclasses.asdict(found.coupling)
         return found.bound_to(context.model, own.data.sequence_length), facts
 

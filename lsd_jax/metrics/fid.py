@@ -100,7 +100,7 @@ def read_statistics(path: pathlib.Path, width: int) -> Gaussian:
     return found
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnames=("apply", "mesh"))
 def _features(apply, mesh: Mesh, params, tokens_BL: jax.Array) -> jax.Array:
     return parallel.map_over_data(apply, mesh)(params, tokens_BL)
 

@@ -121,7 +121,7 @@ def load_gpt2_scorer(
     return Gpt2Scorer(GPT2(sizes), params, batch_size, identity, (theirs, own), end_of_text(own, "scorer"))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnames=("model", "mesh"))
 def _read(model: DDiT, mesh: Mesh, params: Any, tokens_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
     """-log p (B,) in nats and features (B, D)."""
 
@@ -139,7 +139,7 @@ def _read(model: DDiT, mesh: Mesh, params: Any, tokens_BL: jax.Array) -> tuple[j
     return parallel.map_over_data(local, mesh)(params, tokens_BL)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnames=("model", "mesh"))
 def _weighted(model: GPT2, mesh: Mesh, params: Any, tokens_BL: jax.Array, weight_BL: jax.Array) -> jax.Array:
     def local(params, batch):
         return weighted_nll(model, params, *batch)

@@ -184,5 +184,7 @@ def _tauldr(
     del stamp
     try:
         return (*tauldr.unet(read_tensors(path), values, shape), weights.sha256(path))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"weights={str(path)!r}: no such file") from None
     except ValueError as error:
         raise ValueError(f"weights={str(path)!r}: cannot be read as tauLDR's U-Net: {error}") from None

@@ -29,7 +29,7 @@ UNNAMED = Identity()
     jax.tree_util.register_dataclass,
     data_fields=["params"],
     meta_fields=["process", "apply", "time_conditioned"],
-    drop_fields=["identity"],
+    drop_fields=["identity", ("identity",)],  # twice, since jax before 0.10 unpacks the names
 )
 @dataclasses.dataclass(frozen=True)
 class Diffusion:
@@ -75,6 +75,7 @@ class Diffusion:
         output: str = "posterior",
         time_input: str | None = None,
         identity: Identity = UNNAMED,
+        time_conditioned: bool | None = None,
     ) -> "Diffusion":
         """A model from a flax module (linen), or any object with `apply(params, tokens, time)`.
 
@@ -86,9 +87,11 @@ class Diffusion:
             output: what the logits are. "posterior": unnormalized log p(x_0 | x_t) (RADD, MDLM, LLaDA). "log_posterior": the same,
                 normalized, taken as it is. "mean": log p(x_0 | x_t at the other positions) (Duo, UDLM). "score": SEDD's output
                 before its scaling. "log_score": the logarithm of the concrete score itself.
-            time_input: what the network is told of the time t: "sigma_bar", "time", or "none" (the module takes tokens alone).
+            time_input: what the network reads as the time t: "sigma_bar", "time", or "none" (the module takes tokens alone).
                 None reads the module's attribute `reads`, and is "sigma_bar" where it has none.
             identity: what names the network in a saved sampler.
+            time_conditioned: whether what it says of the data depends on the time. None reads `module.config.time_conditioned`, and
+                is whether there is a time input where it has none.
 
         Raises:
             ValueError: unknown output or time input, or an output that the process has no reading of.
@@ -96,8 +99,10 @@ class Diffusion:
         time_input = time_input or getattr(module, "reads", "sigma_bar")
         _check_choice("output", output, OUTPUTS)
         _check_choice("time_input", time_input, TIME_INPUTS)
-        told = getattr(getattr(module, "config", None), "time_conditioned", time_input != "none")
-        return cls(process, NetworkScore(process, module, output, time_input), params, bool(told), identity)
+        if time_conditioned is None:
+            time_conditioned = getattr(getattr(module, "config", None), "time_conditioned", time_input != "none")
+        score = NetworkScore(process, module, output, time_input)
+        return cls(process, score, params, bool(time_conditioned), identity)
 
     @classmethod
     def from_function(
@@ -161,7 +166,7 @@ class FunctionScore:
 
 
 def network_time(process: Process, time_input: str, t: jax.Array) -> jax.Array:
-    """What a network is told of the time t: the noise schedule's clock ("time", tauLDR's networks), or sigma_bar(t)."""
+    """What a network reads as the time t: the noise schedule's clock ("time", tauLDR's networks), or sigma_bar(t)."""
     return process.noise.clock(t) if time_input == "time" else process.noise.sigma_bar(t)
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.models.model import UNNAMED, Diffusion, Identity, network_time
+from lsd_jax.models.model import TIME_INPUTS, UNNAMED, Diffusion, Identity, network_time
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.soft import is_soft
 
@@ -40,6 +40,8 @@ def from_torch(
     Raises:
         ValueError: PyTorch is not installed, or an unknown output or time input.
     """
+    if time_input not in TIME_INPUTS:
+        raise ValueError(f"time_input={time_input!r}: choose one of {TIME_INPUTS}")
     try:
         import torch
     except ImportError:
@@ -58,12 +60,13 @@ def from_torch(
 
     def function(x_BL: jax.Array, t: jax.Array) -> jax.Array:
         if is_soft(x_BL):
-            raise ValueError("module=...: a PyTorch network takes no soft tokens; choose gradient='detached'")
-        told = jnp.zeros(()) if time_input == "none" else network_time(process, time_input, t)
+            raise ValueError("module=...: a PyTorch network takes no soft tokens; choose alignment.gradient='detached'")
+        time = jnp.zeros(()) if time_input == "none" else network_time(process, time_input, t)
         shape = jax.ShapeDtypeStruct((*x_BL.shape, process.vocab_size), jnp.float32)
-        return jax.pure_callback(evaluate, shape, x_BL, jnp.broadcast_to(told, x_BL.shape[:1]), vmap_method="sequential")
+        return jax.pure_callback(
+            evaluate, shape, x_BL, jnp.broadcast_to(time, x_BL.shape[:1]), vmap_method="sequential"
+        )
 
-    told = time_input != "none" if time_conditioned is None else time_conditioned
-    if time_input not in ("none", "sigma_bar", "time"):
-        raise ValueError(f"time_input={time_input!r}: choose one of ('none', 'sigma_bar', 'time')")
-    return Diffusion.from_function(function, process, output, identity, told)
+    if time_conditioned is None:
+        time_conditioned = time_input != "none"
+    return Diffusion.from_function(function, process, output, identity, time_conditioned)

@@ -209,7 +209,7 @@ class DiscretizedGaussian:
 
     def coupled(self, transition: Transition, log_potential_DSS: jax.Array) -> Transition:
         """Raises ValueError: pair potentials have no form for ordered states."""
-        raise ValueError("potentials: need the absorbing or the uniform process, not 'gaussian'")
+        raise ValueError("potentials=...: need the absorbing or the uniform process, not 'gaussian'")
 
     @property
     def _matrix(self) -> tuple[int, float, float]:
@@ -230,8 +230,8 @@ def stationary_distribution(vocab_size: int, q_sigma: float) -> np.ndarray:
 
     Theirs is around S // 2, which is not the distribution that their own matrix keeps where S is odd.
     """
-    log_law = -((np.arange(1, vocab_size + 1) - vocab_size / 2) ** 2) / (2 * q_sigma**2)
-    probs_S = np.exp(log_law - log_law.max())
+    log_mass_S = -((np.arange(1, vocab_size + 1) - vocab_size / 2) ** 2) / (2 * q_sigma**2)
+    probs_S = np.exp(log_mass_S - log_mass_S.max())
     return probs_S / probs_S.sum()
 
 
@@ -257,7 +257,7 @@ def base_rate(vocab_size: int, rate_sigma: float, q_sigma: float) -> np.ndarray:
 def _factors(
     vocab_size: int, rate_sigma: float, q_sigma: float, longest: float
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray, float]:
-    """Tables (digit, S, S) for every place of a duration, powers of the jump chain (term, S, S), and its jumps a unit."""
+    """Tables (digit, S, S) for every place of a duration, powers of the jump chain (term, S, S), and its jumps per unit of sigma_bar."""
     rate = base_rate(vocab_size, rate_sigma, q_sigma)
     fastest = float(-np.diag(rate).min())
     jump = rate / fastest + np.eye(vocab_size)

@@ -17,7 +17,7 @@ class LogLinear:
     eps: float = 1e-3
 
     def clock(self, t: jax.Array) -> jax.Array:
-        """The time that a network with a time input is told."""
+        """The time input of a network that reads the time itself."""
         return t
 
     def sigma(self, t: jax.Array) -> jax.Array:
@@ -39,7 +39,7 @@ class Geometric:
     sigma_max: float = 20.0
 
     def clock(self, t: jax.Array) -> jax.Array:
-        """The time that a network with a time input is told."""
+        """The time input of a network that reads the time itself."""
         return t
 
     def sigma(self, t: jax.Array) -> jax.Array:
@@ -60,7 +60,7 @@ class Cosine:
     eps: float = 1e-3
 
     def clock(self, t: jax.Array) -> jax.Array:
-        """The time that a network with a time input is told."""
+        """The time input of a network that reads the time itself."""
         return t
 
     def _mask_probability(self, t: jax.Array) -> jax.Array:
@@ -92,7 +92,7 @@ class Exponential:
     min_time: float = 0.0
 
     def clock(self, t: jax.Array) -> jax.Array:
-        """tauLDR's time, which its networks are told."""
+        """tauLDR's time, the time input of its networks."""
         return self.min_time + (1 - self.min_time) * t
 
     def sigma(self, t: jax.Array) -> jax.Array:

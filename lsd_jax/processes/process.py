@@ -28,7 +28,8 @@ class Process(Protocol):
         vocab_size: S, the number of data tokens.
         num_states: S, or S + 1 where there is a mask.
         noise: its schedule.
-        jumps_once: a position changes once on the way to data (from the mask, `mask`, to a token), so it may own a threshold.
+        jumps_once: a position changes once on the way to data, from the mask to a token, so it may own a threshold. Such a process
+            also has `mask`, `mask_probability(t)`, `mask_share(t)` and `time_of(mask_probability)` (processes/absorbing.py).
         ordered: states are ordered, so that jumps of one position add up.
         score_is_posterior: `log_score` is the log-posterior up to a constant per position, so that a factor on the score
             changes nothing in the denoising step.

@@ -9,6 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.keys import StepStream
 from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers import orders
@@ -56,7 +57,7 @@ class Coupling:
             raise ValueError(f"coupling.shape={self.shape}: does not hold {length} positions")
 
     def keeps_thresholds(self, process: Process) -> bool:
-        """Whether a position's jump threshold lasts for its whole path."""
+        """Whether a position's jump threshold lasts for its whole path; raises ValueError where the coupling needs it to."""
         if self.name == "shared" and not process.jumps_once:
             raise ValueError(
                 "coupling.name='shared': needs the absorbing process; elsewhere a position jumps many times"
@@ -95,7 +96,9 @@ class PathNoise:
             conditional_BL = -jnp.expm1(jnp.log(self.threshold_BL) - jnp.maximum(log_survival_BL, -1e30))
             jump_BL = jnp.clip(conditional_BL, 0.0, 1 - 2.0**-24)
         elif self.coupling.name == "low_discrepancy":
-            step_keys = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, index), 1))(self.key_B)
+            step_keys = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, index), int(StepStream.SHIFT)))(
+                self.key_B
+            )
             jump_BL = self.coupling.thresholds(step_keys, self.length)
         return jump_BL, token_BL if self.token_uniform_BL is None else self.token_uniform_BL
 

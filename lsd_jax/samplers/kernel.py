@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.keys import PathStream
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.transition import Transition
@@ -76,6 +77,7 @@ class Kernel(NamedTuple):
 
     nfe = 1
     nll = None
+    reuses_scores = False
 
     @property
     def stand_in(self) -> "Kernel":
@@ -108,6 +110,7 @@ class StagedKernel(NamedTuple):
         finish: the last step, like `step`.
         calls: (state) -> network evaluations really made (B,); None where they are `nfe` per step.
         nll: (model, kernel, schedule, x0_BL) -> the exact -log p(x0) (B,), nats; None where it has none.
+        reuses_scores: whether it reads scores of earlier times, which a network with a time input does not allow.
     """
 
     name: str
@@ -120,6 +123,7 @@ class StagedKernel(NamedTuple):
     finish: Callable[[Draw, Any, Diffusion, jax.Array, Step], tuple[jax.Array, Any]] = reveal_all
     calls: Callable[[Any], jax.Array] | None = None
     nll: Callable[[Diffusion, "StagedKernel", Schedule, jax.Array], jax.Array] | None = None
+    reuses_scores: bool = False
 
 
 class EventSampler(NamedTuple):
@@ -140,15 +144,24 @@ class EventSampler(NamedTuple):
     paper: str
     exact: bool
 
-    nfe = 1
     nll = None
+    reuses_scores = False
 
 
 AnyKernel = Kernel | StagedKernel | EventSampler
 
 
+def prior_tokens(key_B: jax.Array, process: Process, length: int) -> jax.Array:
+    """The tokens (B, L) at time 1, each sequence's from its own key (B,)."""
+    draw = lambda key: process.prior_sample(jax.random.fold_in(key, int(PathStream.PRIOR)), (length,))
+    return jax.vmap(draw)(key_B)
+
+
 def jump(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, params: StepParameters) -> Transition:
-    """A transition from the log-probability of jumping to each data token, which may sum to more than one."""
+    """A transition from tokens (B, L) by the log-probability of jumping to each data token (B, L, S), tempered and coupled.
+
+    The probabilities of a position may sum to more than one; they are then cut off.
+    """
     return tempered(process, process.jump(x_BL, log_mass_BLS), params)
 
 
@@ -166,7 +179,7 @@ def denoise(model: Diffusion, x_BL: jax.Array, step: Step) -> Transition:
     process, params = model.process, step.params
     log_score_BLS = model.log_score(x_BL, step.t)
     if params.coefficient == "log_score" or not process.score_is_posterior:
-        # Otherwise a factor on the score has nothing left to change here, and must not drift in training.
+        # In the other cases the coefficient would change nothing here. It is left out, so that its gradient is zero.
         log_score_BLS = params.scale(log_score_BLS)
     transition = process.settle(x_BL, params.temper(process.log_clean(log_score_BLS, x_BL, step.t)))
     if params.top_p < 1 and not process.jumps_once:

@@ -46,7 +46,8 @@ def likelihood(
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer) or not len(tokens):
         raise ValueError(f"tokens={tokens.dtype} {tokens.shape}: must be integers of shape (n, L)")
     if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:
-        raise ValueError(f"tokens={tokens.max()}: the model's are 0 ... {model.process.vocab_size - 1}")
+        wrong = tokens.min() if tokens.min() < 0 else tokens.max()
+        raise ValueError(f"tokens={wrong}: the model's are 0 ... {model.process.vocab_size - 1}")
     bound = sampler.bound_to(model, tokens.shape[1])
     if not bound.has_likelihood(model.process):
         raise ValueError(f"sampler={sampler.kernel.name!r}: has no likelihood (docs/samplers.md)")
@@ -69,7 +70,11 @@ def _elbo(mesh, model, sampler, batch):
 def elbo_nats(
     model: Diffusion, sampler: Sampler, key: jax.Array, tokens: np.ndarray, batch_size: int, progress: str = ""
 ) -> np.ndarray:
-    """The M-step ELBO (n,) of given sequences, nats each; their exact -log p where the kernel has it."""
+    """The M-step ELBO (n,) of given sequences, nats each; their exact -log p where the kernel has it.
+
+    Raises:
+        ValueError: the devices do not divide `batch_size`.
+    """
     run = functools.partial(_elbo, parallel.data_mesh(), model, sampler)
     keys, rows = sequence_keys(key, len(tokens)), tokens.astype(np.int32)
     shown = Progress(progress, len(rows)) if progress and len(rows) > batch_size else None
@@ -84,7 +89,11 @@ def _continuous(draws, mesh, model, batch):
 def continuous_time_nats(
     model: Diffusion, key: jax.Array, tokens: np.ndarray, batch_size: int, draws: int = 16
 ) -> np.ndarray:
-    """The continuous-time ELBO (n,), that of infinitely many iid steps, nats each."""
+    """The continuous-time ELBO (n,), that of infinitely many iid steps, nats each, from `draws` times per sequence.
+
+    Raises:
+        ValueError: the devices do not divide `batch_size`.
+    """
     run = functools.partial(_continuous, draws, parallel.data_mesh(), model)
     keys, rows = sequence_keys(key, len(tokens)), tokens.astype(np.int32)
     return parallel.in_batches(lambda *batch: run(batch), batch_size, keys, rows)

@@ -22,11 +22,11 @@ from lsd_jax.samplers.schedule import Schedule, fixed_grid, uniform_schedule
     jax.tree_util.register_dataclass,
     data_fields=["schedule"],
     meta_fields=["kernel", "coupling", "length", "process"],
-    drop_fields=["facts"],
+    drop_fields=["facts", ("facts",)],  # twice, since jax before 0.10 unpacks the names
 )
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """Everything that draws a sample but the model; a registered pytree, of which only the schedule is data.
+    """Everything except the model that is needed to draw a sample; a registered pytree whose only data is the schedule.
 
     An event sampler reads the schedule's steps as its budget and the parameters of its first step.
 
@@ -71,7 +71,7 @@ class Sampler:
             raise ValueError(f"process={model.process}: the sampler was distilled for {self.process}")
         if self.length is not None and length not in (None, self.length):
             raise ValueError(f"length={length}: the sampler was distilled for {self.length} tokens per sequence")
-        length = length or self.length
+        length = self.length if length is None else length
         if length is None:
             raise ValueError("length=None: the sampler was made by name; say how many tokens a sequence has")
         check_kernel(self.kernel, model.process)
@@ -163,7 +163,7 @@ def check_coupling(kernel: AnyKernel, coupling: Coupling) -> None:
 
 def check_time(kernel: AnyKernel, time_conditioned: bool) -> None:
     """Raises ValueError where a kernel would reuse the scores of a network that reads the time."""
-    if kernel.name == "cached" and time_conditioned:
+    if kernel.reuses_scores and time_conditioned:
         raise ValueError(
-            "kernel='cached': reuses scores of earlier times; it needs a network without a time input (time_conditioned=False)"
+            f"kernel={kernel.name!r}: reuses scores of earlier times; it needs a network without a time input (time_conditioned=False)"
         )

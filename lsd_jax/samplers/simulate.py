@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax import parallel
-from lsd_jax.keys import PathStream, sequence_keys
+from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.transition import Transition
 from lsd_jax.progress import Progress
 from lsd_jax.samplers.coupling import PathNoise, path_noise
-from lsd_jax.samplers.kernel import Condition, EventSampler, Kernel, Sample, check_kernel, transition_of
+from lsd_jax.samplers.kernel import Condition, EventSampler, Kernel, Sample, check_kernel, prior_tokens, transition_of
 from lsd_jax.samplers.sampler import Sampler, check_coupling
 
 
@@ -47,7 +47,7 @@ def simulate(
     key_B = key if key.ndim else sequence_keys(key, batch)
     noise = path_noise(key_B, process, sampler.coupling, length)
     given = (lambda x_BL: x_BL) if condition is None else condition.apply
-    x_BL = prior_tokens(key_B, model, length) if start_BL is None else start_BL
+    x_BL = prior_tokens(key_B, process, length) if start_BL is None else start_BL
     x_BL = given(x_BL)
 
     def move(carry, index, step, last):
@@ -74,12 +74,6 @@ def simulate(
     counted = not isinstance(kernel, Kernel) and kernel.calls
     calls_B = kernel.calls(state) if counted else jnp.full(batch, sampler.nfe, jnp.int32)
     return Sample(tokens_BL, sampler.nfe, states, calls_B)
-
-
-def prior_tokens(key_B: jax.Array, model: Diffusion, length: int) -> jax.Array:
-    """The tokens (B, L) at time 1, each sequence's from its own key."""
-    draw = lambda key: model.process.prior_sample(jax.random.fold_in(key, int(PathStream.PRIOR)), (length,))
-    return jax.vmap(draw)(key_B)
 
 
 class _StageDraw(NamedTuple):
@@ -123,14 +117,27 @@ def sample(
     Raises:
         ValueError: the sampler does not fit the model, the length or the condition.
     """
-    if count < 1:
-        raise ValueError(f"count={count}: must be 1 or more")
+    for name, value in (("count", count), ("batch_size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{name}={value}: must be 1 or more")
     devices = parallel.data_mesh().size
     batch_size = -(-min(batch_size, count) // devices) * devices
     bound = sampler.bound_to(model, length)
-    if condition is not None and np.shape(condition.tokens_BL) != (count, bound.length):
-        raise ValueError(f"condition={np.shape(condition.tokens_BL)}: must be of shape {(count, bound.length)}")
+    if condition is not None:
+        _check_condition(condition, (count, bound.length), model.process.vocab_size)
     return draw_and_count(model, bound, sequence_keys(key, count), batch_size, condition, "sample")[0]
+
+
+def _check_condition(condition: Condition, shape: tuple[int, int], vocab_size: int) -> None:
+    """Raises ValueError where given tokens are of another shape, or outside the vocabulary."""
+    tokens, fixed = np.asarray(condition.tokens_BL), np.asarray(condition.fixed_BL)
+    if tokens.shape != shape or fixed.shape != shape or fixed.dtype != bool:
+        raise ValueError(
+            f"condition={tokens.shape}, {fixed.dtype} {fixed.shape}: must be tokens and booleans of shape {shape}"
+        )
+    given = tokens[fixed]
+    if given.size and not 0 <= given.min() <= given.max() < vocab_size:
+        raise ValueError(f"condition={given.max()}: the model's tokens are 0 ... {vocab_size - 1}")
 
 
 @functools.partial(jax.jit, static_argnames="mesh")

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from lsd_jax.experiment import build, check, stages
@@ -59,6 +60,7 @@ def test_the_full_configs_are_consistent(monkeypatch, tmp_path, name, variant):
     monkeypatch.setattr(build, "model_of", lambda *arguments: loaded)
     monkeypatch.setattr(tokens, "_load_tokenizer", lambda data: None)
     monkeypatch.setattr(tokens, "_scorer_of", lambda data, judge: None)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)  # as on a GPU
     check.check(config, "all", tmp_path)
     assert (
         config.teacher.steps == 1024

@@ -198,7 +198,7 @@ def test_any_kernel_can_be_a_student(tmp_path):
         rows = by_name(run)
         own = rows["path-KL student", 4]
         assert ("bound_bits" in own) == (kernel == "margin") and "bound_bits" in rows["Euler", 4]
-        assert "path_kl_nats" not in own and own["calls"] == 4 and "wrong_per_transition" in own
+        assert "path_kl_nats" not in own and own["nfe"] == 4 and "wrong_per_transition" in own
 
 
 def test_a_nucleus_is_kept_in_the_file(tmp_path, capsys):

@@ -31,7 +31,7 @@ def loss(
 
 
 def check(settings: OptimizeSettings, *rest) -> None:
-    """Raises ValueError where the share is none, or as the reverse path KL."""
+    """Raises ValueError where reverse_share is outside [0, 1], or as the reverse path KL."""
     if not 0 <= settings.reverse_share <= 1:
         raise ValueError(f"reverse_share={settings.reverse_share}: must lie between 0 (diverse) and 1 (precise)")
     REVERSE_PATH_KL.check(settings, *rest)

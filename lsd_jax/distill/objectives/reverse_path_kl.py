@@ -18,9 +18,8 @@ from lsd_jax.keys import PathStream, fold_each
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import Coupling, path_noise
-from lsd_jax.samplers.kernel import AnyKernel, transition_of
+from lsd_jax.samplers.kernel import AnyKernel, prior_tokens, transition_of
 from lsd_jax.samplers.likelihood import continuous_time_nll
-from lsd_jax.samplers.simulate import prior_tokens
 
 _GROUP = 4  # samples per path key; their leave-one-out mean is the baseline, whatever the number of devices
 _DRAWS = 16  # network evaluations of the teacher's -log p (uniform process)
@@ -58,7 +57,7 @@ def rollout(key_B: jax.Array, student: Student, model: Diffusion, length: int) -
     kernel, schedule, process = student.kernel.stand_in, student.schedule(), model.process
     schedule = dataclasses.replace(schedule, time_grid=jax.lax.stop_gradient(schedule.time_grid))
     noise = path_noise(key_B, process, student.coupling, length)
-    x_BL, survival_BL = prior_tokens(key_B, model, length), jnp.zeros((len(key_B), length))
+    x_BL, survival_BL = prior_tokens(key_B, process, length), jnp.zeros((len(key_B), length))
     log_probs, costs = [], []
     for k in range(student.steps):
         now, last = schedule.step(k), k == student.steps - 1

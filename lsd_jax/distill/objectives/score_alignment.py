@@ -1,7 +1,7 @@
 """Score alignment, LSD: Phi_k s_k should equal the teacher's s*_k (Fu et al. 2025, eq. 5 and 6, algorithm 1).
 
 The relaxed objective (eq. 9 and 10) starts the student from a prior state within Hamming distance `radius` L of the
-teacher's, in training only. With independent noise the minimiser of the squared distance is the chance that two independent
+teacher's, in training only. With independent noise the minimizer of the squared distance is the chance that two independent
 mask patterns overlap (docs/design.md); shared noise lets the student read the teacher's own uniforms.
 """
 

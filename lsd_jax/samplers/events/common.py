@@ -8,7 +8,7 @@ from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.transition import Transition
-from lsd_jax.samplers.kernel import Condition, denoise
+from lsd_jax.samplers.kernel import Condition, denoise, prior_tokens
 from lsd_jax.samplers.schedule import Step, StepParameters
 
 
@@ -16,7 +16,7 @@ def start(
     key_B: jax.Array, process: Process, length: int, condition: Condition | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The prior's tokens with the given ones in place (B, L), where events may happen (B, L), and how many (B,)."""
-    x_BL = jax.vmap(lambda key: process.prior_sample(jax.random.fold_in(key, int(PathStream.PRIOR)), (length,)))(key_B)
+    x_BL = prior_tokens(key_B, process, length)
     free_BL = jnp.ones_like(x_BL, bool)
     if condition is not None:
         x_BL, free_BL = condition.apply(x_BL), ~condition.fixed_BL

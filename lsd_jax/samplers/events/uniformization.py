@@ -34,7 +34,7 @@ def uniformization(
 
     Time is cut geometrically in sigma_bar; on a piece the rate is bounded by its bound at the piece's end, and a sequence's
     candidates are a Poisson process of that rate. A call takes the next candidate of every sequence, each at its own time. It
-    stops where a sequence is expected to hold 0.001 wrong tokens and denoises. The bound holds for every normalised
+    stops where a sequence is expected to hold 0.001 wrong tokens and denoises. The bound holds for every normalized
     posterior; a network of scores that exceeds it, or a coefficient on the log-score, is cut off there.
     """
     process = model.process

@@ -50,7 +50,6 @@ def _finish(draw: Draw, cache: Cache, model: Diffusion, x_BL: jax.Array, step: S
     return draw(denoise(model.frozen(cache.log_score_BLS), x_BL, step)), cache
 
 
-# Needs a network without a time input (`samplers/sampler.py` checks it).
 CACHED = StagedKernel(
     "cached",
     1,
@@ -61,4 +60,5 @@ CACHED = StagedKernel(
     init=empty_cache,
     finish=_finish,
     calls=lambda cache: cache.calls_B,
+    reuses_scores=True,
 )

@@ -55,7 +55,7 @@ def predictor_corrector(correctors: int = 1, entry_time: float = 1.0, multiplier
     """A predictor's step, then `correctors` leaps at the new time (Campbell et al. 2022, algorithm 2).
 
     Args:
-        correctors: corrector steps a predictor step, each one network evaluation.
+        correctors: corrector steps per predictor step, each one network evaluation.
         entry_time: corrects at times below it only; before it no evaluation is spent.
         multiplier: length of a corrector step in predictor steps.
 

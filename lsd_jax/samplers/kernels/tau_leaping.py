@@ -45,8 +45,8 @@ def categorical_leap(
 def ordinal_leap(x_BL: jax.Array, mean_BLS: jax.Array, params: StepParameters) -> Transition:
     """The distribution of x + sum_j N_j (j - x), N_j Poisson, with what leaves 0 .. S - 1 put on the nearest end.
 
-    A compound Poisson distribution, by its characteristic function on a range eight times as wide: exact while no position moves further
-    than 3.5 S beyond an end, a leap far beyond any step worth taking. It is taken given at least one jump,
+    A compound Poisson distribution, by its characteristic function on a range eight times as wide. It is exact while no position moves further
+    than 3.5 S beyond an end. No useful step is that long. It is taken given at least one jump,
     so that round-off is relative to the chance of jumping; destinations below a millionth of that are left out.
     """
     S, width = mean_BLS.shape[-1], 8 * mean_BLS.shape[-1]
