@@ -1,6 +1,6 @@
 """A study: cells of tasks x samplers x budgets x seeds, each evaluated once and resumable, all in one record format.
 
-A plain run is a study of one task. An entry of config.tasks or config.samplers is (name, changes of the config, random stream).
+A plain run is a study of one task.
 """
 
 import dataclasses
@@ -20,24 +20,16 @@ from lsd_jax.distill.distill import distill
 from lsd_jax.experiment import build
 from lsd_jax.experiment.check import section
 from lsd_jax.experiment.context import Context, timed_draw
+from lsd_jax.experiment.entries import Entry, default_samplers, find_kernel, is_distilled, resolve
 from lsd_jax.experiment.records import DATA, EXACT, read_rows, slug, write_json
 from lsd_jax.keys import cell_key
 from lsd_jax.progress import Progress
-from lsd_jax.samplers.kernel import AnyKernel, EventSampler
-from lsd_jax.samplers.registry import SAMPLERS, get_sampler
+from lsd_jax.samplers.kernel import EventSampler
+from lsd_jax.samplers.registry import get_sampler
 from lsd_jax.samplers.sampler import Sampler, nfe_of, sampler, steps_within
-from lsd_jax.samplers.schedule import FIXED_GRIDS
 
 _OF_SAMPLERS = ("student", "teacher", "distill")  # the sections of a config that an entry of samplers may change
 _SEVERAL = 8  # samplers: above it programs are kept on disk, and dropped from memory when no cell calls them again
-
-
-class Entry(NamedTuple):
-    """A task or a sampler of a study: its name, (field, value) pairs that it changes, and the name of its random stream."""
-
-    name: str
-    changes: tuple[tuple[str, Any], ...]
-    stream: str
 
 
 class Cell(NamedTuple):
@@ -53,73 +45,6 @@ class Cell(NamedTuple):
     def stem(self) -> str:
         """The name of its files."""
         return f"{slug(self.task)}__{slug(self.sampler)}__{self.budget}__seed{self.seed}"
-
-
-def resolve(config: ml_collections.ConfigDict, entry: Entry, field: str = "samplers") -> ml_collections.ConfigDict:
-    """The config with an entry's changes.
-
-    Raises:
-        ValueError: the entry changes a field that does not exist.
-    """
-    resolved = config.copy_and_resolve_references()
-    for name, value in entry.changes:
-        *parents, last = name.split(".")
-        fields = resolved
-        for parent in parents:
-            fields = fields[parent] if parent in fields else {}
-        if last not in fields:
-            raise ValueError(f"config.{field}: {entry.name!r} changes config.{name}, which does not exist")
-        fields[last] = tuple(value) if isinstance(value, list) else value
-    return resolved
-
-
-def is_distilled(config: ml_collections.ConfigDict) -> bool:
-    """Whether a config's sampler is learned, or else the plain sampler of its kernel on a fixed grid."""
-    student = config.student
-    plain = student.grid in FIXED_GRIDS and student.order == "fixed" and not config.distill.steps
-    return not isinstance(get_sampler(student.kernel), EventSampler) and (not plain or student.potentials > 0)
-
-
-def default_samplers(config: ml_collections.ConfigDict) -> list[Entry]:
-    """What a plain run compares: our student, Euler and an analytic or ancestral sampler, untuned, at equal network evaluations.
-
-    Euler at lower temperatures is the control, and Euler at config.evaluation.reference_steps the many-step reference.
-    """
-    plain = {
-        "grid": "uniform",
-        "order": "fixed",
-        "coupling.name": "iid",
-        "potentials": 0,
-        "temperature": 1.0,
-        "top_p": 1.0,
-    }
-
-    def entry(name: str, stream: str, **changes: Any) -> Entry:
-        own = {"distill.steps": 0, **{f"student.{field}": value for field, value in (plain | changes).items()}}
-        return Entry(name, tuple(own.items()), stream)
-
-    steps, many = tuple(config.student.steps), config.evaluation.reference_steps
-    more = "ancestral" if config.process.name == "gaussian" else "tweedie"
-    tempered = [
-        entry(f"Euler, T={t:g}", f"euler_T{t:g}", kernel="euler", temperature=t) for t in config.evaluation.temperatures
-    ]
-    return [
-        Entry(config.report.ours, (), "student"),
-        entry("Euler", "euler", kernel="euler", steps=(*steps, *((many,) if many and many not in steps else ()))),
-        entry(more.capitalize(), more, kernel=more),
-        *tempered,
-    ]
-
-
-def find_kernel(kernel: str) -> AnyKernel:
-    """A kernel or event sampler by the name that config.student.kernel has.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if kernel not in SAMPLERS:
-        raise ValueError(f"kernel={kernel!r}: choose one of {sorted(SAMPLERS)}")
-    return SAMPLERS[kernel]
 
 
 class Study:

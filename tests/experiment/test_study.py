@@ -15,8 +15,9 @@ from configs import (
 )
 from configs.common import variant
 from lsd_jax.experiment import check, stages
+from lsd_jax.experiment.entries import Entry, resolve
 from lsd_jax.experiment.records import EXACT, read_rows
-from lsd_jax.experiment.study import Entry, Study, resolve
+from lsd_jax.experiment.study import Study
 from lsd_jax.samplers.registry import SAMPLERS
 from tests.experiment.tiny import TINY
 
