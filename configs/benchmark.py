@@ -112,7 +112,8 @@ def get_config(variant_name: str = "") -> ConfigDict:
     config.cpu_devices = 2
     config.update_from_flattened_dict(BASE)
     names = TASKS if full else DEFAULT_TASKS
-    config.tasks = tuple(variant(name, **TASKS[name]) for name in names)
+    more = {"student__grid_points": 128} if full else {}  # a student of 128 steps needs as many candidate times
+    config.tasks = tuple(variant(name, **{**TASKS[name], **more}) for name in names)
     config.samplers = tuple(
         variant(name, STREAMS.get(name, name), **({**PLAIN, **changes} if changes else {}))
         for name, changes in SAMPLERS.items()

@@ -76,7 +76,14 @@ def test_infilling_tasks_and_the_models_that_ship():
 def test_errors_start_with_the_parameter():
     process = lsd.Absorbing(4, lsd.LogLinear())
     model = lsd.Diffusion.from_function(lambda x, t: jax.nn.one_hot(x, 4), process)
-    data = np.zeros((16, 6), np.int32)
+    wide = lsd.Diffusion.from_function(lambda x, t: jax.nn.one_hot(x, 5), process)  # a column of the mask's own
+    data, key, euler = np.zeros((16, 6), np.int32), jax.random.key(0), lsd.sampler("euler", 4)
+    task = lsd.make_task(lsd.Data("text"))
+
+    def given(tokens, fixed=None):
+        fixed = np.ones(tokens.shape, bool) if fixed is None else fixed
+        return lsd.sample(model, euler, key, len(tokens), length=6, condition=lsd.Condition(tokens, fixed))
+
     for call, start in (
         (lambda: lsd.distill(model, (2,)), "length=None"),
         (lambda: lsd.distill(model, (0,), length=6), "steps=0"),
@@ -90,6 +97,22 @@ def test_errors_start_with_the_parameter():
         (lambda: lsd.Diffusion.from_function(len, process, output="logits"), "output='logits'"),
         (lambda: lsd.load_sampler("none.json"), "student='none.json'"),
         (lambda: lsd.load_model("gpt"), "name='gpt'"),
+        (lambda: lsd.sample(wide, euler, key, 2, length=6), "output="),
+        (lambda: lsd.likelihood(wide, euler, data), "output="),
+        (lambda: lsd.distill(wide, (2,), length=6), "output="),
+        (lambda: lsd.sample(model, {8: euler}, key, 2, length=6), "sampler=dict"),
+        (lambda: lsd.sample(euler, model, key, 2, length=6), "model=Sampler"),
+        (lambda: lsd.sample(model, euler, key, 2, length=0), "length=0"),
+        (lambda: lsd.sampler("euler", 3.5), "steps=3.5"),
+        (lambda: lsd.sampler("euler", 4, coupling="iid"), "coupling='iid'"),
+        (lambda: lsd.sample(model, euler, key, 2, condition=(1, 2), length=6), "condition=tuple"),
+        (lambda: given(np.full((2, 6), 0.5)), "condition.tokens_BL=float64"),
+        (lambda: given(np.array([[-1, 3, 0, 0, 0, 0]] * 2)), "condition.tokens_BL=-1"),
+        (lambda: given(data[:2], np.ones((2, 6), int)), "condition.fixed_BL=int64"),
+        (lambda: task.measure(data[0]), "tokens=int32 (6,)"),
+        (lambda: task.measure(data + 0.5), "tokens=float64"),
+        (lambda: task.measure(data - 1), "tokens=-1"),
+        (lambda: task.measure(data), "tokens=(16, 6)"),
     ):
         with pytest.raises((ValueError, FileNotFoundError)) as found:
             call()

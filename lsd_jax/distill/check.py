@@ -57,7 +57,9 @@ def check_teacher(teacher: TeacherSettings, rows: int | None) -> None:
         raise FileNotFoundError(f"cache={teacher.cache!r}: no such file")
     if teacher.steps < 1:
         raise ValueError(f"steps={teacher.steps}: must be 1 or more")
-    if teacher.paths < 1 or teacher.paths % devices:
+    if teacher.paths < 1:
+        raise ValueError(f"paths={teacher.paths}: must be 1 or more")
+    if teacher.paths % devices:
         raise ValueError(f"paths={teacher.paths}: is not divisible by {devices} devices")
     if teacher.source == "data" and rows is None:
         raise ValueError("source='data': needs sequences to lead to")

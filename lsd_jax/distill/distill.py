@@ -80,8 +80,11 @@ def distill(
     steps = (steps,) if isinstance(steps, int) else tuple(steps)
     tokens = checked_data(model, data)
     length = tokens.shape[1] if length is None and tokens is not None else length
-    if length is None or length < 1:
-        raise ValueError(f"length={length}: say how many tokens a sequence has, or give data")
+    if length is None:
+        raise ValueError("length=None: say how many tokens a sequence has, or give data")
+    for name, values in (("length", (length,)), ("steps", steps)):
+        if wrong := [value for value in values if not isinstance(value, int | np.integer) or value < 1]:
+            raise ValueError(f"{name}={wrong[0]!r}: must be a whole number, 1 or more")
     if tokens is not None and tokens.shape[1] != length:
         raise ValueError(f"data={tokens.shape}: its sequences have {tokens.shape[1]} tokens, not length={length}")
     student = student or default_student(model.process)

@@ -135,8 +135,8 @@ def _check_student(config: ml_collections.ConfigDict, process: Process, time_con
             return
         distillation.check_student(process, config.data.sequence_length, student)
         check_time(get_kernel(student.kernel), time_conditioned)
-        if any(m < 1 for m in config.student.steps):
-            raise ValueError(f"steps={config.student.steps}: at least one step is needed")
+        if wrong := [m for m in config.student.steps if m < 1]:
+            raise ValueError(f"steps={wrong[0]}: at least one step is needed")
 
 
 def check_distillation(config: ml_collections.ConfigDict, process: Process, task: Task) -> None:

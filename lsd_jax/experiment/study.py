@@ -79,11 +79,12 @@ class Study:
                 own = resolve(self.configs[task.name], entry)
                 with section("student"):
                     kernel = find_kernel(own.student.kernel)
-                if own.process.name in kernel.processes:
+                # What a plain run is about is never left out: its check says what does not fit.
+                ours = not self.config.samplers and entry.name == self.config.report.ours
+                if ours or own.process.name in kernel.processes:
                     if own.nfe:
                         steps = sorted({steps_within(kernel, budget) for budget in own.nfe})
                         own.student.steps = tuple(m for m in steps if m > 1 or isinstance(kernel, EventSampler))
-                    ours = not self.config.samplers and entry.name == self.config.report.ours
                     found[task.name, entry.name] = own, ours or is_distilled(own)
         return found
 

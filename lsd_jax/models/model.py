@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 
 from lsd_jax.processes.process import Process
+from lsd_jax.processes.soft import is_soft
 
 LogScoreFn = Callable[[Any, jax.Array, jax.Array], jax.Array]  # parameters, tokens (B, L), scalar time -> (B, L, S)
 OUTPUTS = ("posterior", "log_posterior", "mean", "score", "log_score")
@@ -171,7 +172,16 @@ def network_time(process: Process, time_input: str, t: jax.Array) -> jax.Array:
 
 
 def as_log_score(process: Process, output_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, output: str) -> jax.Array:
-    """The log-score (B, L, S) from a network's output, read as `output` says (see `Diffusion.from_flax`)."""
+    """The log-score (B, L, S) from a network's output, read as `output` says (see `Diffusion.from_flax`).
+
+    Raises:
+        ValueError: the output is of another shape. A column too many, often the mask's, would be drawn as if it were data.
+    """
+    needed = (*(x_BL.shape[:-1] if is_soft(x_BL) else x_BL.shape), process.vocab_size)
+    if output_BLS.shape != needed:
+        raise ValueError(
+            f"output={tuple(output_BLS.shape)}: the network must give (B, L, S) = {needed}, one column for every data token"
+        )
     if output == "log_score":
         return output_BLS
     if output == "log_posterior":

@@ -19,7 +19,7 @@ from lsd_jax.samplers.coupling import IID, path_noise
 from lsd_jax.samplers.kernel import Kernel, check_kernel, denoise, transition_of
 from lsd_jax.samplers.kernels.ancestral import ANCESTRAL
 from lsd_jax.samplers.kernels.tweedie import TWEEDIE
-from lsd_jax.samplers.sampler import Sampler
+from lsd_jax.samplers.sampler import Sampler, bound_sampler
 from lsd_jax.samplers.schedule import Step, neutral
 
 _FINE = 4096  # steps that stand for infinitely many
@@ -48,7 +48,7 @@ def likelihood(
     if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:
         wrong = tokens.min() if tokens.min() < 0 else tokens.max()
         raise ValueError(f"tokens={wrong}: the model's are 0 ... {model.process.vocab_size - 1}")
-    bound = sampler.bound_to(model, tokens.shape[1])
+    bound = bound_sampler(model, sampler, tokens.shape[1])
     if not bound.has_likelihood(model.process):
         raise ValueError(f"sampler={sampler.kernel.name!r}: has no likelihood (docs/samplers.md)")
     devices = parallel.data_mesh().size

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
@@ -118,21 +119,41 @@ def sampler(
         steps: equal steps, the last of which is the denoising one; an event sampler's budget of network evaluations.
         temperature: of the token drawn, above 0.
         top_p: tokens are drawn from the smallest set with this share of the probability, in (0, 1].
-        grid: "uniform", "cosine", or another grid of samplers/schedule.py.
+        grid: "uniform", "cosine", or another fixed grid of docs/samplers.md.
         coupling: where the randomness comes from.
 
     Raises:
         ValueError: unknown name or grid, or a value out of range.
     """
     kernel = get_sampler(name)
-    if steps < 1:
-        raise ValueError(f"steps={steps}: must be 1 or more")
+    if not isinstance(steps, int | np.integer) or steps < 1:
+        raise ValueError(f"steps={steps!r}: must be a whole number, 1 or more")
+    if not isinstance(coupling, Coupling):
+        raise ValueError(f"coupling={coupling!r}: must be an lsd.Coupling")
     check_sharpness(temperature, top_p)
     check_coupling(kernel, coupling)
     schedule = uniform_schedule(steps, temperature, top_p)
     if grid != "uniform":
         schedule = dataclasses.replace(schedule, time_grid=jnp.asarray(fixed_grid(grid, steps), jnp.float32))
     return Sampler(schedule, kernel, coupling)
+
+
+def bound_sampler(model: Diffusion, sampler: Sampler, length: int | None) -> Sampler:
+    """A user's sampler for a user's model and length, checked.
+
+    Raises:
+        ValueError: something else in the place of one, or as `Sampler.bound_to`.
+    """
+    if not isinstance(model, Diffusion):
+        raise ValueError(f"model={type(model).__name__}: must be a Diffusion; the model goes before the sampler")
+    if not isinstance(sampler, Sampler):
+        raise ValueError(
+            f"sampler={type(sampler).__name__}: must be a Sampler: one of distill's, such as students[8], "
+            "lsd.load_sampler(path) or lsd.sampler(name, steps)"
+        )
+    if length is not None and (not isinstance(length, int | np.integer) or length < 1):
+        raise ValueError(f"length={length!r}: must be a whole number, 1 or more")
+    return sampler.bound_to(model, length)
 
 
 def nfe_of(kernel: AnyKernel, steps: int) -> int:

@@ -15,7 +15,7 @@ from lsd_jax.processes.transition import Transition
 from lsd_jax.progress import Progress
 from lsd_jax.samplers.coupling import PathNoise, path_noise
 from lsd_jax.samplers.kernel import Condition, EventSampler, Kernel, Sample, check_kernel, prior_tokens, transition_of
-from lsd_jax.samplers.sampler import Sampler, check_coupling
+from lsd_jax.samplers.sampler import Sampler, bound_sampler, check_coupling
 
 
 def simulate(
@@ -122,22 +122,25 @@ def sample(
             raise ValueError(f"{name}={value}: must be 1 or more")
     devices = parallel.data_mesh().size
     batch_size = -(-min(batch_size, count) // devices) * devices
-    bound = sampler.bound_to(model, length)
+    bound = bound_sampler(model, sampler, length)
     if condition is not None:
-        _check_condition(condition, (count, bound.length), model.process.vocab_size)
+        condition = _checked_condition(condition, (count, bound.length), model.process.vocab_size)
     return draw_and_count(model, bound, sequence_keys(key, count), batch_size, condition, "sample")[0]
 
 
-def _check_condition(condition: Condition, shape: tuple[int, int], vocab_size: int) -> None:
-    """Raises ValueError where given tokens are of another shape, or outside the vocabulary."""
+def _checked_condition(condition: Condition, shape: tuple[int, int], vocab_size: int) -> Condition:
+    """The condition as arrays; raises ValueError where given tokens are of another kind or shape, or outside the vocabulary."""
+    if not isinstance(condition, Condition):
+        raise ValueError(f"condition={type(condition).__name__}: must be lsd.Condition(tokens_BL, fixed_BL)")
     tokens, fixed = np.asarray(condition.tokens_BL), np.asarray(condition.fixed_BL)
-    if tokens.shape != shape or fixed.shape != shape or fixed.dtype != bool:
-        raise ValueError(
-            f"condition={tokens.shape}, {fixed.dtype} {fixed.shape}: must be tokens and booleans of shape {shape}"
-        )
+    for name, array, kind in (("tokens_BL", tokens, np.integer), ("fixed_BL", fixed, np.bool_)):
+        if array.shape != shape or not np.issubdtype(array.dtype, kind):
+            kinds = "booleans" if kind is np.bool_ else "integers"
+            raise ValueError(f"condition.{name}={array.dtype} {array.shape}: must be {kinds} of shape {shape}")
     given = tokens[fixed]
-    if given.size and not 0 <= given.min() <= given.max() < vocab_size:
-        raise ValueError(f"condition={given.max()}: the model's tokens are 0 ... {vocab_size - 1}")
+    if wrong := given[(given < 0) | (given >= vocab_size)].tolist():
+        raise ValueError(f"condition.tokens_BL={wrong[0]}: the model's tokens are 0 ... {vocab_size - 1}")
+    return Condition(tokens.astype(np.int32), fixed)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")

@@ -163,7 +163,7 @@ class Task:
         del seed
         return self._validation[:count]
 
-    def measure(self, tokens_NL: np.ndarray, seed: int = 0, resamples: int = 200) -> Metrics:
+    def measure(self, tokens: np.ndarray, seed: int = 0, resamples: int = 200) -> Metrics:
         """name -> (value, low, high) of all that samples alone tell, with 95 % bootstrap intervals over sequences.
 
         No number of it is to be read alone: degenerate baselines win single ones. What a perfect sampler scores at the same
@@ -172,8 +172,13 @@ class Task:
         Raises:
             ValueError: tokens outside the vocabulary (a mask left over), or too few sequences.
         """
-        if tokens_NL.size and tokens_NL.max() >= self.vocab_size:
-            raise ValueError(f"samples hold token {tokens_NL.max()}; the data's are 0 ... {self.vocab_size - 1}")
+        tokens_NL = np.asarray(tokens)
+        if tokens_NL.ndim != 2 or not np.issubdtype(tokens_NL.dtype, np.integer) or not tokens_NL.size:
+            raise ValueError(f"tokens={tokens_NL.dtype} {tokens_NL.shape}: must be integers of shape (n, L)")
+        if wrong := tokens_NL[(tokens_NL < 0) | (tokens_NL >= self.vocab_size)][:1].tolist():
+            raise ValueError(f"tokens={wrong[0]}: the data's are 0 ... {self.vocab_size - 1}")
+        if tokens_NL.shape[1] != self.length:
+            raise ValueError(f"tokens={tokens_NL.shape}: sequences of this task have {self.length} tokens")
         return self._measure(tokens_NL, seed, resamples)
 
     def _measure(self, tokens_NL: np.ndarray, seed: int, resamples: int) -> Metrics:

@@ -15,10 +15,11 @@ from lsd_jax.models.oracle import enumerated_log_posterior, markov_log_posterior
 from lsd_jax.processes.noise import LogLinear
 from lsd_jax.processes.process import make_process
 from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.kernel import prior_tokens
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import Schedule, StepParameters
-from lsd_jax.samplers.simulate import prior_tokens, simulate
+from lsd_jax.samplers.simulate import simulate
 
 S, L, B = 3, 3, 64
 PROBS = np.random.default_rng(0).dirichlet(np.full(S**L, 0.3)).astype(np.float32)
@@ -47,7 +48,7 @@ def test_hard_values_are_those_of_simulate(name, coupling):
 
     @jax.jit
     def both(sampler):
-        soft = relaxed_rollout(key_B, model, sampler, prior_tokens(key_B, model, L))
+        soft = relaxed_rollout(key_B, model, sampler, prior_tokens(key_B, model.process, L))
         wanted = simulate(key_B, model, sampler, 2000, keep_states=True).states[:-1]
         return *soft, wanted, jax.lax.map(lambda now: model.log_score(*now), (wanted, sampler.schedule.time_grid[:-1]))
 
@@ -86,7 +87,7 @@ def test_gradients_are_finite(name, kernel):
     @jax.grad
     def gradient(schedule):
         sampler = sampler_of(kernel, "low_discrepancy", schedule)
-        states, log_scores = relaxed_rollout(key_B, model, sampler, prior_tokens(key_B, model, L))
+        states, log_scores = relaxed_rollout(key_B, model, sampler, prior_tokens(key_B, model.process, L))
         return (states @ jnp.arange(model.process.num_states) ** 2.0).mean() + jnp.exp(log_scores).mean()
 
     got = gradient(SCHEDULE)
@@ -103,7 +104,7 @@ def test_gradient_of_the_number_of_masks(coupling):
 
     def measured(grid, coefficient_M):
         sampler = sampler_of("euler", coupling, Schedule(grid, StepParameters(coefficient_M, jnp.zeros(3))))
-        states = relaxed_rollout(key_B, model, sampler, prior_tokens(key_B, model, L), sharpness=0.1)[0]
+        states = relaxed_rollout(key_B, model, sampler, prior_tokens(key_B, model.process, L), sharpness=0.1)[0]
         return states[-1, ..., process.mask].mean()
 
     def exact(grid, coefficient_M):
@@ -122,7 +123,7 @@ def test_gradient_of_the_number_of_masks(coupling):
 @pytest.mark.parametrize("coupling", ["iid", "shared"])
 def test_a_position_that_starts_revealed_stays_so(coupling):
     model, key_B = model_of("absorbing"), sequence_keys(jax.random.key(0), B)
-    start_BL = prior_tokens(key_B, model, L).at[:, 1].set(2)
+    start_BL = prior_tokens(key_B, model.process, L).at[:, 1].set(2)
 
     @jax.jit
     def masks(coefficient_M):

@@ -157,7 +157,7 @@ def test_unknown_names():
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_declares_its_processes_and_its_paper(name):
     declared = get_sampler(name)
-    assert declared.name == name and declared.nfe >= 1
+    assert declared.name == name and (name not in KERNELS or declared.nfe >= 1)
     assert declared.processes and set(declared.processes) <= {"absorbing", "uniform", "gaussian"}
     assert declared.paper.split(",")[0].split()[-1].isdigit()  # authors and year, then where it is found
     if name in KERNELS:

@@ -56,7 +56,7 @@ def test_given_tokens_through_the_verb():
     given = Condition(np.tile([[2, 0, 1]], (10, 1)), np.tile([[True, False, True]], (10, 1)))
     drawn = sample(model, named, jax.random.key(0), 10, length=L, condition=given, batch_size=8)
     assert (drawn[:, [0, 2]] == [2, 1]).all() and len(np.unique(drawn[:, 1])) > 1
-    with pytest.raises(ValueError, match=r"^condition=\(10, 3\): must be of shape \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"^condition\.tokens_BL=int64 \(10, 3\): must be integers of shape \(4, 3\)"):
         sample(model, named, jax.random.key(0), 4, length=L, condition=given)
 
 
@@ -64,7 +64,7 @@ def test_given_tokens_through_the_verb():
     ("name", "settings", "message"),
     [
         ("heun", {}, "^name='heun': choose one of"),
-        ("euler", {"steps": 0}, "^steps=0: must be 1 or more"),
+        ("euler", {"steps": 0}, "^steps=0: must be a whole number, 1 or more"),
         ("euler", {"temperature": 0.0}, "^temperature=0.0: must be positive"),
         ("euler", {"top_p": 1.5}, "^top_p=1.5: must be above 0 and at most 1"),
         ("euler", {"grid": "parabola"}, "^grid='parabola': choose one of"),
