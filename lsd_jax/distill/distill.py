@@ -104,7 +104,11 @@ def distill(
     for m, own in found.items():
         own.bound_to(model, length)
         kept = own.facts.get("provenance", {})
-        if changed := [name for name, value in run.source.items() if kept.get(name, value) != value]:
+        changed = [name for name, value in run.source.items() if kept.get(name, value) != value]
+        weights = own.facts.get("backbone", {}).get("sha256", ""), model.identity.sha256
+        if all(weights) and weights[0] != weights[1]:
+            changed.append("network")
+        if changed:
             raise ValueError(f"folder={str(folder)!r}: M={m} was distilled with another {', '.join(changed)}")
     if todo := [m for m in steps if m not in found]:
         found |= run(todo)

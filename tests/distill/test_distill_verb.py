@@ -136,6 +136,15 @@ def test_students_of_another_model_or_length_are_not_taken_for_its_own(tmp_path)
         distill(model_of("uniform"), 2, length=L, **settings)
     with pytest.raises(ValueError, match="^length=4: .* 3 tokens"):
         distill(model_of("absorbing"), 2, length=4, **settings)
+    with pytest.raises(ValueError, match="M=2 was distilled with another seed"):
+        distill(model_of("absorbing"), 2, length=L, seed=1, **settings)
+    settings["student"] = dataclasses.replace(PLAIN, grid="cosine")
+    with pytest.raises(ValueError, match=f"^folder='{tmp_path}': M=2 was distilled with another grid$"):
+        distill(model_of("absorbing"), 2, length=L, **settings)
+    settings["student"] = dataclasses.replace(PLAIN, grid="uniform")
+    with pytest.raises(ValueError, match="M=2 was distilled with another network"):
+        other = dataclasses.replace(model_of("absorbing"), identity=Identity("toy", "three tokens", "1" * 64))
+        distill(other, 2, length=L, **settings)
 
 
 def student(**changes):

@@ -22,7 +22,9 @@ def tiny(name, **changes):
     return config
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "sedd_medium"])  # whose :tiny is sedd_small's
+@pytest.mark.parametrize(  # the :tiny of sedd_medium is that of sedd_small
+    "name", ["sedd_small", "duo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("radd", "mdlm"))]
+)
 def test_tiny_runs_from_checkpoint_to_report_and_again(tmp_path, capsys, name):
     run, config = tmp_path / "run", tiny(name)
     stages.run(config, run, "all", command="test")

@@ -178,6 +178,7 @@ def test_bad_input_is_one_line(tmp_path):
         stages.run(config, tmp_path / "run", "all", command="test")
 
 
+@pytest.mark.slow
 def test_images_can_be_ablated_like_any_other_task(tmp_path):
     from configs import cifar10
 
