@@ -2,7 +2,7 @@
 
     python -m lsd_jax.main --config=configs/text.py
 
-Hardware and time: 2 CPU cores, 8 minutes (distilling: 79 s).
+Hardware and time: 2 CPU cores, 9 minutes (distilling: 79 s).
 Data: characters of the State of the Union addresses, 128 per sequence; test split for every number, training text for orders
 and grids.
 Expect (seed 0; M-step ELBO on held-out text, bits per character; the continuous-time ELBO in random order is 2.124):
