@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,6 +53,46 @@ def _count(settings: OptimizeSettings, paths: int) -> int:
     return paths * (settings.draws if get_objective(settings.objective).draws else 1)
 
 
+def _optimizer(settings: OptimizeSettings) -> optax.GradientTransformation:
+    return optax.adam(optax.cosine_decay_schedule(settings.learning_rate, settings.steps))
+
+
+def _loss_of(settings: OptimizeSettings) -> Callable[..., Any]:
+    def loss(student: Student, model_and_step: tuple[Diffusion, jax.Array], batch: Any):
+        return get_objective(settings.objective).loss(student, model_and_step[0], batch, model_and_step[1], settings)
+
+    return loss
+
+
+@functools.partial(jax.jit, static_argnames=("settings", "mesh"), donate_argnums=0)
+def _chunk(state: DistillState, frozen: Diffusion, data: Any, settings: OptimizeSettings, mesh: jax.sharding.Mesh):
+    """A few gradient steps; one program for all seeds of a number of steps M."""
+    value_and_grad = parallel.value_and_grad_over_data(_loss_of(settings), mesh, has_aux=True)
+    batches = len(jax.tree.leaves(data)[0]) * 3 // 4 // settings.batch_size
+
+    def step(state, _):
+        offset = state.step % batches * settings.batch_size
+        batch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, offset, settings.batch_size), data)
+        (loss, aux), grads = value_and_grad(state.student, (frozen, state.step), batch)
+        updates, opt_state = _optimizer(settings).update(grads, state.optimizer)
+        student = optax.apply_updates(state.student, updates)
+        return DistillState(state.step + 1, student, opt_state), {"loss": loss, **aux}
+
+    return jax.lax.scan(step, state, None, _CHUNK)
+
+
+@functools.partial(jax.jit, static_argnames=("settings", "mesh"))
+def _loss(student: Student, frozen: Diffusion, held_out: Any, settings: OptimizeSettings, mesh: jax.sharding.Mesh):
+    """The loss of paths that no gradient step saw."""
+    step = jnp.int32(int(PathStream.HELD_OUT))
+
+    def of_batch(student_and_model, batch):
+        student, model = student_and_model
+        return _loss_of(settings)(student, (model, step), batch)[0]
+
+    return parallel.mean_over_data(of_batch, mesh)((student, frozen), held_out)
+
+
 def optimize(
     student: Student,
     model: Diffusion,
@@ -83,8 +124,7 @@ def optimize(
     mesh = parallel.data_mesh()
     check_sizes(settings, len(paths.states), mesh.size)
     fitted = _count(settings, len(paths.states)) * 3 // 4
-    optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, settings.steps))
-    state = DistillState(jnp.zeros((), jnp.int32), student, optimizer.init(student))
+    state = DistillState(jnp.zeros((), jnp.int32), student, _optimizer(settings).init(student))
     state = parallel.replicate(state, mesh)
     manager = checkpoints.Manager(folder / "checkpoints", keep=2) if folder else None
     if manager:
@@ -93,30 +133,11 @@ def optimize(
     data = parallel.replicate_arrays(objective.prepare(student, model, paths, settings), mesh)
     frozen = parallel.replicate_arrays(model, mesh)
 
-    def loss_fn(student: Student, model_and_step: Any, batch: Any):
-        model, step = model_and_step
-        return objective.loss(student, model, batch, step, settings)
-
-    value_and_grad = parallel.value_and_grad_over_data(loss_fn, mesh, has_aux=True)
-    batches = fitted // settings.batch_size
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def chunk(state: DistillState, frozen: Diffusion, data: Any):
-        def step(state, _):
-            offset = state.step % batches * settings.batch_size
-            batch = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, offset, settings.batch_size), data)
-            (loss, aux), grads = value_and_grad(state.student, (frozen, state.step), batch)
-            updates, opt_state = optimizer.update(grads, state.optimizer)
-            student = optax.apply_updates(state.student, updates)
-            return DistillState(state.step + 1, student, opt_state), {"loss": loss, **aux}
-
-        return jax.lax.scan(step, state, None, _CHUNK)
-
     progress = Progress(f"distill M={student.steps}", settings.steps, start)
     writer = MetricWriter(folder) if folder else lambda done, **values: None
     with checkpoints.StopSignal(active=folder is not None) as stop:
         for done in range(start + _CHUNK, settings.steps + 1, _CHUNK):
-            state, aux = chunk(state, frozen, data)
+            state, aux = _chunk(state, frozen, data, settings, mesh)
             values = {name: float(value[-1]) for name, value in aux.items()}
             if not np.isfinite(values["loss"]):
                 raise ValueError(
@@ -135,9 +156,7 @@ def optimize(
     if stop.requested:
         raise SystemExit(f"stopped at step {done}; run the same command again to go on")
     held_out = jax.tree.map(lambda leaf: leaf[fitted:], data)
-    held_out_loss = jax.jit(
-        lambda student: value_and_grad(student, (frozen, jnp.int32(int(PathStream.HELD_OUT))), held_out)[0][0]
-    )
-    gain = float(held_out_loss(parallel.replicate(student, mesh)) - held_out_loss(state.student))
+    before, after = parallel.replicate(student, mesh), state.student
+    gain = float(_loss(before, frozen, held_out, settings, mesh) - _loss(after, frozen, held_out, settings, mesh))
     logging.info("M=%d: the optimization lowers the loss of unseen paths by %.4g", student.steps, gain)
     return (jax.device_get(state).student, gain) if gain > 0 else (student, 0.0)

@@ -118,6 +118,7 @@ class Study:
 
     def distill(self) -> None:
         """Distills every student that is not there yet."""
+        self._keep_programs()
         for (task, name), (own, distilled) in self.entries.items():
             for seed in self.seeds if distilled else ():
                 self.students(task, name, own, seed)
@@ -152,10 +153,7 @@ class Study:
         if not todo:
             logging.info("all cells are evaluated")
             return
-        several = len(self.samplers) > _SEVERAL or len(self.seeds) > 1 or len(self.tasks) > 1
-        if several:
-            jax.config.update("jax_compilation_cache_dir", str(self.workdir / "xla"))  # cells of one task compile alike
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        several = self._keep_programs()
         # The work of a cell is its network evaluations: counted in them, the remaining time holds from the first cell on.
         work = {cell: self._work(cell) for cell in todo}
         done, progress = 0, Progress("evaluate, network evaluations", sum(work.values()), every=0.0)
@@ -168,6 +166,14 @@ class Study:
             parallel.barrier(cell.stem)
             done += work[cell]
             progress(done, seconds=record["seconds"])
+
+    def _keep_programs(self) -> bool:
+        """Keeps compiled programs on disk where cells or students of one task compile alike; says whether they do."""
+        several = len(self.samplers) > _SEVERAL or len(self.seeds) > 1 or len(self.tasks) > 1
+        if several:
+            jax.config.update("jax_compilation_cache_dir", str(self.workdir / "xla"))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        return several
 
     def _work(self, cell: Cell) -> int:
         return self.configs[cell.task].data.sequence_length if cell.budget == EXACT else max(cell.budget, 1)

@@ -3,6 +3,8 @@
 Training reads an endless grain iterator whose state goes into the checkpoint; evaluation reads fixed arrays.
 """
 
+import contextlib
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -63,18 +65,29 @@ def cache_dir() -> pathlib.Path:
     return pathlib.Path(os.environ.get("LSD_JAX_CACHE", "~/.cache/lsd_jax")).expanduser()
 
 
-def prepared(source: Source) -> Sequences:
-    """The builder of a data set, which is made if it is not in the cache.
+def prepared(source: Source) -> tfds.core.DatasetBuilder:
+    """The reader of a data set, which is made if it is not in the cache.
 
     Raises:
         ValueError, FileNotFoundError: what `source.make` raises.
     """
     folder = cache_dir() / "datasets"
-    try:
-        Sequences(source=source, data_dir=folder).download_and_prepare()
-    except FileExistsError:
-        logging.info("another process has prepared %s meanwhile", source.name)
-    return Sequences(source=source, data_dir=folder)
+    place = folder / source.name / source.variant / str(Sequences.VERSION)
+    if not place.exists():  # a folder appears when all of it is written
+        logging.info("preparing the data set in %s", place)
+        try:
+            with contextlib.redirect_stdout(None):  # it would announce a download
+                Sequences(source=source, data_dir=folder).download_and_prepare()
+        except FileExistsError:
+            logging.info("another process has prepared %s meanwhile", source.name)
+    return tfds.builder_from_directory(place)
+
+
+@functools.lru_cache(maxsize=3)  # a study asks for the same splits again and again, and reading one takes seconds
+def _examples(place: str, part: str) -> np.ndarray:
+    """All examples (n, width) of a split of a prepared data set."""
+    examples = tfds.builder_from_directory(place).as_data_source(split=part)
+    return np.stack([example["tokens"] for example in examples.__getitems__(range(len(examples)))])
 
 
 def read_split(source: Source, part: str, length: int) -> np.ndarray:
@@ -83,8 +96,8 @@ def read_split(source: Source, part: str, length: int) -> np.ndarray:
     Raises:
         ValueError: a length that no example has.
     """
-    rows = np.stack([example["tokens"] for example in prepared(source).as_data_source(split=part)])
     check_length(source, length)
+    rows = _examples(str(prepared(source).data_path), part)
     whole = rows.shape[1] // length
     rows = rows[:, : whole * length].reshape(-1, length)
     return rows[np.random.default_rng(0).permutation(len(rows))]
