@@ -14,7 +14,8 @@ from lsd_jax.experiment.records import DATA
 from lsd_jax.keys import RowStream, cell_key, generator, sequence_keys
 from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.models.model import Diffusion
-from lsd_jax.samplers.likelihood import continuous_time_nats, elbo_nats
+from lsd_jax.samplers.continuous import continuous_time_nats
+from lsd_jax.samplers.likelihood import elbo_nats
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import uniform_schedule

@@ -18,8 +18,8 @@ from lsd_jax.experiment.study import Study
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
 from lsd_jax.processes.process import Process
+from lsd_jax.samplers.continuous import continuous_time_nats
 from lsd_jax.samplers.file import load_sampler
-from lsd_jax.samplers.likelihood import continuous_time_nats
 from lsd_jax.samplers.record import describe
 from lsd_jax.samplers.registry import SAMPLERS, get_sampler
 from lsd_jax.samplers.sampler import Sampler, check_time, sampler

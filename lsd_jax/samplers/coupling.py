@@ -8,6 +8,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lsd_jax.keys import StepStream
 from lsd_jax.processes.draws import fine_uniform
@@ -71,6 +72,18 @@ class Coupling:
         self.check_length(length)
         settings = (self.generator, length, self.shape, self.pattern)
         return jax.vmap(lambda key: orders.order_thresholds(key, *settings))(key_B)
+
+    def ranks(self, length: int) -> int:
+        """How many ranks the generator's table has, each a threshold's interval of the same size; 0 where there is no table."""
+        if self.name != "low_discrepancy" or self.generator in orders.KRONECKER:
+            return 0
+        return orders.rank_table(self.generator, length, self.shape, self.pattern).size
+
+    def all_thresholds(self, length: int) -> np.ndarray | None:
+        """Thresholds (K, L) of every cyclic shift of the generator's table, in the middle of the ranks; None without one."""
+        if not self.ranks(length):
+            return None
+        return orders.shifted_thresholds(self.generator, length, self.shape, self.pattern)
 
 
 IID = Coupling("iid")

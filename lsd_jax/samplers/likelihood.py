@@ -1,43 +1,84 @@
-"""How well a few-step sampler explains given sequences: the M-step ELBO, a proper score of the sampler itself.
+"""How well a few-step sampler explains given sequences: -log p(x) under the sampler itself, by importance-weighted paths.
 
-The M-step ELBO is an upper bound on -log p(x) under the few-step sampler itself. No temperature can lower it below the truth.
-Bounds of different kinds of order are not equally tight (docs/metrics.md).
+A sampler draws a path first (in which step each position is revealed) and tokens along it, so that p(x) is a mean over paths.
+The mean of -log p(x | path) over paths is the M-step ELBO, an upper bound on -log p(x). How much it lies above depends on the
+sampler: little for a sweep with a few orders, nats for independent reveals. Bounds of different samplers therefore do not
+compare. -log of the mean of p(x | path) over K paths does: it is unbiased in p, its mean falls with K to -log p(x) (Burda et al.
+2016, arXiv 1509.00519), and it is exact where the K paths are all that there are. No temperature lowers either below the truth.
 """
 
+import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax import parallel
-from lsd_jax.keys import fold_each, sequence_keys
+from lsd_jax.keys import PathStream, fold_each, sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.progress import Progress
 from lsd_jax.samplers.bridge import bridge_state
 from lsd_jax.samplers.coupling import IID, path_noise
-from lsd_jax.samplers.kernel import Kernel, check_kernel, denoise, transition_of
-from lsd_jax.samplers.kernels.ancestral import ANCESTRAL
-from lsd_jax.samplers.kernels.tweedie import TWEEDIE
+from lsd_jax.samplers.kernel import check_kernel, transition_of
 from lsd_jax.samplers.sampler import Sampler, bound_sampler
-from lsd_jax.samplers.schedule import Step, neutral
 
-_FINE = 4096  # steps that stand for infinitely many
+_ALIGNED = 1e-3  # share of a rank by which a step may end off the rank's end, and still reveal whole ranks
+
+
+class PathCosts(NamedTuple):
+    """-log p(x | path) of n sequences along K paths each.
+
+    Attributes:
+        nats_NK: (n, K), nats per sequence.
+        exact: whether these are all paths, equally likely, so that the weighted mean is -log p(x) itself.
+    """
+
+    nats_NK: np.ndarray
+    exact: bool
+
+    @property
+    def elbo(self) -> np.ndarray:
+        """The M-step ELBO (n,): the mean over paths, an upper bound on -log p(x)."""
+        return self.nats_NK.mean(1)
+
+    def weighted(self, count: int = 0) -> np.ndarray:
+        """The importance-weighted -log p(x) (n,) of all K paths; of `count`: the mean over the groups of so many."""
+        count = count or self.nats_NK.shape[1]
+        groups = self.nats_NK.shape[1] // count
+        nats_NGK = self.nats_NK[:, : groups * count].reshape(-1, groups, count)
+        least_NG1 = nats_NGK.min(-1, keepdims=True)
+        return (least_NG1[..., 0] - np.log(np.exp(least_NG1 - nats_NGK).mean(-1))).mean(1)
+
+    @property
+    def effective_paths(self) -> np.ndarray:
+        """The effective sample size (n,) of the K paths, between 1 and K: near 1 the weighted mean is still far above."""
+        weights_NK = np.exp(self.nats_NK.min(1, keepdims=True) - self.nats_NK)
+        return weights_NK.sum(1) ** 2 / (weights_NK**2).sum(1)
 
 
 def likelihood(
-    model: Diffusion, sampler: Sampler, tokens: np.ndarray, *, key: jax.Array | None = None, batch_size: int = 64
+    model: Diffusion,
+    sampler: Sampler,
+    tokens: np.ndarray,
+    *,
+    paths: int = 16,
+    key: jax.Array | None = None,
+    batch_size: int = 64,
 ) -> np.ndarray:
-    """-log p(x) under the few-step sampler, (n,) in nats: its M-step ELBO, or the exact value where the kernel has one.
+    """-log p(x) under the few-step sampler, (n,) in nats, importance-weighted over `paths` reveal orders or noising paths.
 
-    The ELBO is estimated from one path per sequence; averages over many sequences are unbiased.
+    It is unbiased in p, so that its mean is at or above -log p(x) and falls with more paths. It is exact where the kernel's order
+    is a function of the state, and where the sampler has at most twice as many orders as `paths` (a learned pattern).
 
     Args:
         model: the diffusion model.
         sampler: any sampler with a likelihood (docs/samplers.md).
         tokens: integers (n, L).
+        paths: K per sequence. 1 gives the M-step ELBO's estimate, whose bound is not equally tight for all samplers.
         key: of the paths; by default that of seed 0.
-        batch_size: sequences per compiled call; rounded up to a multiple of the devices.
+        batch_size: paths per compiled call; rounded up to a multiple of the devices.
 
     Raises:
         ValueError: the sampler has no likelihood, or does not fit the model or the tokens.
@@ -48,58 +89,115 @@ def likelihood(
     if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:
         wrong = tokens.min() if tokens.min() < 0 else tokens.max()
         raise ValueError(f"tokens={wrong}: the model's are 0 ... {model.process.vocab_size - 1}")
+    if not isinstance(paths, int | np.integer) or paths < 1:
+        raise ValueError(f"paths={paths!r}: must be a whole number, 1 or more")
     bound = bound_sampler(model, sampler, tokens.shape[1])
     if not bound.has_likelihood(model.process):
         raise ValueError(f"sampler={sampler.kernel.name!r}: has no likelihood (docs/samplers.md)")
     devices = parallel.data_mesh().size
-    batch_size = -(-min(batch_size, len(tokens)) // devices) * devices
-    return elbo_nats(model, bound, jax.random.key(0) if key is None else key, tokens, batch_size, "likelihood")
+    batch_size = -(-min(batch_size, len(tokens) * paths) // devices) * devices
+    key = jax.random.key(0) if key is None else key
+    return path_costs(model, bound, key, tokens, paths, batch_size, "likelihood").weighted()
 
 
-@functools.partial(jax.jit, static_argnames="mesh")
-def _elbo(mesh, model, sampler, batch):
-    def local(replicated, batch):
-        (model, sampler), (key_B, x0_BL) = replicated, batch
-        if sampler.kernel.nll is not None:
-            return sampler.kernel.nll(model, sampler.kernel, sampler.schedule, x0_BL)
-        return m_step_nll(key_B, model, sampler, x0_BL)
+def path_costs(
+    model: Diffusion,
+    sampler: Sampler,
+    key: jax.Array,
+    tokens: np.ndarray,
+    paths: int,
+    batch_size: int,
+    progress: str = "",
+) -> PathCosts:
+    """-log p(x | path) of given sequences (n, L) along `paths` paths each, or along all of them where they are few.
 
-    return parallel.map_over_data(local, mesh)((model, sampler), batch)
+    Raises:
+        ValueError: the devices do not divide `batch_size`.
+    """
+    keys, rows = sequence_keys(key, len(tokens)), tokens.astype(np.int32)
+    if sampler.kernel.nll is not None:
+        return PathCosts(_costs(model, sampler, batch_size, progress, False, keys, rows)[:, None], True)
+    found = all_orders(model, sampler) if paths > 1 else None
+    if found is not None and len(found) <= 2 * paths:
+        thresholds = np.tile(found, (len(rows), 1))
+        keys, rows = jnp.repeat(keys, len(found)), np.repeat(rows, len(found), 0)
+        costs = _costs(model, sampler, batch_size, progress, True, keys, rows, thresholds)
+        return PathCosts(costs.reshape(len(tokens), -1), True)
+    by_path = [keys, *(fold_each(keys, index) for index in range(1, paths))]
+    keys = jnp.stack(by_path, 1).reshape(-1)
+    costs = _costs(model, sampler, batch_size, progress, paths > 1, keys, np.repeat(rows, paths, 0))
+    return PathCosts(costs.reshape(len(tokens), paths), False)
 
 
 def elbo_nats(
     model: Diffusion, sampler: Sampler, key: jax.Array, tokens: np.ndarray, batch_size: int, progress: str = ""
 ) -> np.ndarray:
-    """The M-step ELBO (n,) of given sequences, nats each; their exact -log p where the kernel has it.
+    """The M-step ELBO (n,) of given sequences from one path each, nats; their exact -log p where the kernel has it.
 
     Raises:
         ValueError: the devices do not divide `batch_size`.
     """
-    run = functools.partial(_elbo, parallel.data_mesh(), model, sampler)
-    keys, rows = sequence_keys(key, len(tokens)), tokens.astype(np.int32)
-    shown = Progress(progress, len(rows)) if progress and len(rows) > batch_size else None
-    return parallel.in_batches(lambda *batch: run(batch), batch_size, keys, rows, progress=shown)
+    return path_costs(model, sampler, key, tokens, 1, batch_size, progress).nats_NK[:, 0]
 
 
-@functools.partial(jax.jit, static_argnames=("draws", "mesh"))
-def _continuous(draws, mesh, model, batch):
-    return parallel.map_over_data(lambda model, batch: continuous_time_nll(*batch, model, draws), mesh)(model, batch)
-
-
-def continuous_time_nats(
-    model: Diffusion, key: jax.Array, tokens: np.ndarray, batch_size: int, draws: int = 16
+def _costs(
+    model: Diffusion, sampler: Sampler, batch_size: int, progress: str, weighted: bool, *arrays: np.ndarray
 ) -> np.ndarray:
-    """The continuous-time ELBO (n,), that of infinitely many iid steps, nats each, from `draws` times per sequence.
+    run = functools.partial(_batch_costs, parallel.data_mesh(), weighted, model, sampler)
+    shown = Progress(progress, len(arrays[0])) if progress and len(arrays[0]) > batch_size else None
+    costs = parallel.in_batches(lambda *batch: run(batch), batch_size, *arrays, progress=shown)
+    return costs.astype(np.float64)
 
-    Raises:
-        ValueError: the devices do not divide `batch_size`.
+
+@functools.partial(jax.jit, static_argnames=("mesh", "weighted"))
+def _batch_costs(mesh, weighted, model, sampler, batch):
+    def local(replicated, batch):
+        (model, sampler), (key_B, x0_BL, *threshold_BL) = replicated, batch
+        if sampler.kernel.nll is not None:
+            return sampler.kernel.nll(model, sampler.kernel, sampler.schedule, x0_BL)
+        if weighted and not model.process.jumps_once:
+            return bridge_path_nll(key_B, model, sampler, x0_BL)
+        return m_step_nll(key_B, model, sampler, x0_BL, *threshold_BL)
+
+    return parallel.map_over_data(local, mesh)((model, sampler), batch)
+
+
+def all_orders(model: Diffusion, sampler: Sampler) -> np.ndarray | None:
+    """Thresholds (K, L) of all K equally likely reveal orders of a sampler bound to a length; None where they are no few.
+
+    A table of ranks has as many orders as cyclic shifts, if every step reveals whole ranks.
     """
-    run = functools.partial(_continuous, draws, parallel.data_mesh(), model)
-    keys, rows = sequence_keys(key, len(tokens)), tokens.astype(np.int32)
-    return parallel.in_batches(lambda *batch: run(batch), batch_size, keys, rows)
+    thresholds_KL = sampler.coupling.all_thresholds(sampler.length) if model.process.jumps_once else None
+    if thresholds_KL is None:
+        return None
+    ends = _survival(model, sampler)
+    if ends is None:
+        return None
+    off = ends * sampler.coupling.ranks(sampler.length)
+    return thresholds_KL if (np.abs(off - np.round(off)) < _ALIGNED).all() else None
 
 
-def m_step_nll(key_B: jax.Array, model: Diffusion, sampler: Sampler, x0_BL: jax.Array) -> jax.Array:
+@jax.jit
+def _log_stays(model: Diffusion, sampler: Sampler, x_BL: jax.Array) -> jax.Array:
+    stay = lambda step: transition_of(sampler.kernel, model, x_BL, step, last=False).log_stay_BL
+    return jax.lax.map(stay, sampler.schedule.inner)
+
+
+def _survival(model: Diffusion, sampler: Sampler) -> np.ndarray | None:
+    """The share of positions (M - 1,) still masked after each step but the last; None where it depends on the state."""
+    if sampler.schedule.steps == 1:
+        return np.zeros(0)
+    masked_L = np.full(sampler.length, model.process.mask)
+    half_L = np.where(np.arange(sampler.length) % 2, masked_L, 0)
+    x_BL = jnp.asarray(np.stack([masked_L, half_L]), jnp.int32)
+    log_stay_KB = np.asarray(_log_stays(model, sampler, x_BL), np.float64)[:, np.asarray(x_BL) == model.process.mask]
+    survival_KB = np.exp(np.cumsum(log_stay_KB, 0))
+    return survival_KB[:, 0] if np.ptp(survival_KB, 1).max() < 1e-5 else None
+
+
+def m_step_nll(
+    key_B: jax.Array, model: Diffusion, sampler: Sampler, x0_BL: jax.Array, threshold_BL: jax.Array | None = None
+) -> jax.Array:
     """An unbiased estimate (B,), nats per sequence, of the sampler's M-step ELBO at x0.
 
     The sampler runs as it would, but every position that jumps is given x0's token and pays its -log probability. With
@@ -108,6 +206,9 @@ def m_step_nll(key_B: jax.Array, model: Diffusion, sampler: Sampler, x0_BL: jax.
 
     Where positions jump many times it is the same bound in D3PM's form: at every step the divergence of the bridge's step from
     the sampler's, summed over outcomes, at a fresh bridge state. It is that of independent draws.
+
+    Args:
+        threshold_BL: of the reveal order, instead of those that the keys give.
 
     Raises:
         ValueError: such a process whose draws are not independent.
@@ -119,6 +220,8 @@ def m_step_nll(key_B: jax.Array, model: Diffusion, sampler: Sampler, x0_BL: jax.
             raise ValueError(f"coupling.name={sampler.coupling.name!r}: the ELBO of the {name} process needs 'iid'")
         return _bridge_nll(key_B, model, sampler, x0_BL)
     noise = path_noise(key_B, model.process, sampler.coupling, x0_BL.shape[1])
+    if threshold_BL is not None:
+        noise = dataclasses.replace(noise, threshold_BL=threshold_BL)
     schedule = sampler.schedule
 
     def force(carry, index, step, last):
@@ -148,72 +251,25 @@ def _bridge_nll(key_B: jax.Array, model: Diffusion, sampler: Sampler, x0_BL: jax
     return nll_B + cost(last, schedule.last, last=True)
 
 
-def continuous_time_nll(key_B: jax.Array, x0_BL: jax.Array, model: Diffusion, draws: int) -> jax.Array:
-    """The limit of infinitely many iid steps (B,), nats per sequence, from `draws` stratified times.
+def bridge_path_nll(key_B: jax.Array, model: Diffusion, sampler: Sampler, x0_BL: jax.Array) -> jax.Array:
+    """-log of an unbiased estimate of p(x0) (B,), nats, where positions jump many times: one whole path of the bridge.
 
-    Absorbing: MDLM's continuous-time ELBO. Uniform: the ELBO of 4,096 analytic steps, of which `draws` are evaluated.
-    Gaussian: the same with ancestral steps, smaller and smaller toward time zero, and the last one always.
+    The path's probability under the sampler is divided by that under q(path | x0). The mean is the M-step ELBO that `m_step_nll`
+    estimates with less noise, but only these weights may be averaged in p.
     """
-    if model.process.jumps_once:
-        return _masked_nll(key_B, x0_BL, model, draws)
-    return (_ordinal_nll if model.process.ordered else _analytic_nll)(key_B, x0_BL, model, draws)
+    process, schedule, length = model.process, sampler.schedule, x0_BL.shape[1]
+    noise = path_noise(key_B, process, IID, length)
+    start = jax.vmap(lambda key: process.path_uniforms(jax.random.fold_in(key, int(PathStream.PRIOR)), length))(key_B)
+    one, zero = jnp.ones(()), jnp.zeros(())
+    x_BL = process.noised(start, x0_BL, one)
+    nll_B = process.forward_log_prob(x_BL, x0_BL, one, zero).sum(-1) - process.prior_log_prob(x_BL)
 
+    def walk(carry, inputs):
+        (x_BL, nll_B), (index, step) = carry, inputs
+        bridge = process.bridge(x_BL, x0_BL, step.t, step.u)
+        own = transition_of(sampler.kernel, model, x_BL, step, last=False)
+        next_BL = bridge.sample(*noise.step(index, zero))
+        return (next_BL, nll_B + (bridge.log_prob(next_BL) - own.log_prob(next_BL)).sum(-1)), None
 
-def _masked_nll(key_B: jax.Array, x0_BL: jax.Array, model: Diffusion, draws: int) -> jax.Array:
-    process = model.process
-
-    def draw(total_B, index):
-        key_time_B, key_mask_B = _split_each(key_B, index)
-        m_B = process.mask_probability(jnp.ones(())) * (index + jax.vmap(jax.random.uniform)(key_time_B)) / draws
-        masked_BL = jax.vmap(lambda key, m: jax.random.uniform(key, x0_BL.shape[1:]) < m)(key_mask_B, m_B)
-        # A network with a time input gets every sequence's own.
-        log_score_BLS = model.log_scores(jnp.where(masked_BL, process.mask, x0_BL), process.time_of(m_B))
-        log_prob_BL = jnp.take_along_axis(jax.nn.log_softmax(log_score_BLS), x0_BL[..., None], -1)[..., 0]
-        return total_B - jnp.where(masked_BL, log_prob_BL, 0.0).sum(-1) / m_B / draws, None
-
-    # With m uniform on (0, m(1)) the bound's integrand is nll / m times m(1), and m(1) is one but for eps.
-    scale = process.mask_probability(jnp.ones(()))
-    return scale * jax.lax.scan(draw, jnp.zeros(x0_BL.shape[0]), jnp.arange(draws))[0]
-
-
-def _ordinal_nll(key_B: jax.Array, x0_BL: jax.Array, model: Diffusion, draws: int) -> jax.Array:
-    # Nearly all of the cost lies near time zero: midpoints of a log-uniform time grid.
-    time = lambda share: (0.01**share - 0.01) / 0.99
-    process = model.process
-
-    def cost(index, step, kernel: Kernel | None):
-        x_BL = bridge_state(fold_each(key_B, index), process, IID, x0_BL, step.t)
-        own = kernel.transition(model, x_BL, step) if kernel else denoise(model, x_BL, step)
-        return own.kl_from(process.bridge(x_BL, x0_BL, step.t, step.u)).sum(-1)
-
-    def draw(total_B, index):
-        share = (index + 0.5) / draws
-        step = Step(time(share), time(share + 1 / _FINE), neutral())
-        return total_B + cost(index, step, ANCESTRAL) * _FINE / draws, None
-
-    nll_B, _ = jax.lax.scan(draw, process.prior_kl(x0_BL), jnp.arange(draws))
-    return nll_B + cost(draws, Step(jnp.float32(time(1 - 1 / _FINE)), jnp.zeros(()), neutral()), None)
-
-
-def _analytic_nll(key_B: jax.Array, x0_BL: jax.Array, model: Diffusion, draws: int) -> jax.Array:
-    process = model.process
-
-    def draw(total_B, index):
-        key_time_B, key_state_B = _split_each(key_B, index)
-        step_B = jnp.floor(_FINE * (index + jax.vmap(jax.random.uniform)(key_time_B)) / draws)
-
-        def one(key, x0_L, step):
-            t, u, x0_1L = 1 - step / _FINE, jnp.maximum(1 - (step + 1) / _FINE, 0.0), x0_L[None]
-            x_1L = bridge_state(key[None], process, IID, x0_1L, t)
-            own = TWEEDIE.transition(model, x_1L, Step(t, u, neutral()))
-            return own.kl_from(process.bridge(x_1L, x0_1L, t, u)).sum()
-
-        return total_B + jax.vmap(one)(key_state_B, x0_BL, step_B) * _FINE / draws, None
-
-    return jax.lax.scan(draw, process.prior_kl(x0_BL), jnp.arange(draws))[0]
-
-
-def _split_each(key_B: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two keys (B,) of one of a sequence's draws."""
-    split = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, index)))(key_B)
-    return split[:, 0], split[:, 1]
+    (x_BL, nll_B), _ = jax.lax.scan(walk, (x_BL, nll_B), (jnp.arange(schedule.steps - 1), schedule.inner))
+    return nll_B - transition_of(sampler.kernel, model, x_BL, schedule.last, last=True).log_prob(x0_BL).sum(-1)

@@ -14,6 +14,7 @@ from lsd_jax.processes.draws import fine_uniform
 _GOLDEN = (np.sqrt(5) - 1) / 2
 _PLASTIC = 1.324717957244746
 STRIDES = {"golden": _GOLDEN, "sqrt2": np.sqrt(2) - 1, "sqrt3": np.sqrt(3) - 1}
+KRONECKER = (*STRIDES, "r2")  # the others lay a table of ranks
 LINE = (*STRIDES, "van_der_corput", "pattern")  # sequences
 PLANE = ("r2", "halton", "dither")  # images, row by row
 GENERATORS = (*LINE, *PLANE)
@@ -31,7 +32,7 @@ def order_thresholds(
     """
     key_shift, key_cell = jax.random.split(key)
     shift = fine_uniform(key_shift, ())
-    if generator in STRIDES or generator == "r2":
+    if generator in KRONECKER:
         # float64 on the host: the fractional parts must not lose bits as positions grow.
         if generator == "r2":
             rows, columns = np.divmod(np.arange(length), shape[1])
@@ -43,13 +44,30 @@ def order_thresholds(
         ranks_HW = rank_table(generator, length, shape, pattern)
         height, width = ranks_HW.shape
         cell = jax.random.randint(key_cell, (2,), 0, jnp.array([height, width]))
-        rows, columns = np.divmod(np.arange(length), shape[1]) if shape else (np.zeros(length, int), np.arange(length))
+        rows, columns = _places(length, shape)
         rows_L, columns_L = rows + cell[0], columns + cell[1]
         rank_L = jnp.asarray(ranks_HW)[rows_L % height, columns_L % width]
         # Copies of a cell share a rank: the golden ratio tells them apart, and keeps each uniform inside the rank.
         copy_L = (columns_L // width + rows_L // height) * jnp.float32(_GOLDEN)
         u_L = 1 - (rank_L + (copy_L + shift) % 1) / ranks_HW.size
     return jnp.clip(u_L, 2.0**-33, 1 - 2.0**-24)
+
+
+def shifted_thresholds(
+    generator: str, length: int, shape: tuple[int, ...] = (), pattern: tuple[int, ...] = ()
+) -> np.ndarray:
+    """The thresholds (H W, L) of all cyclic shifts of a table of ranks, each in the middle of its rank's interval."""
+    ranks_HW = rank_table(generator, length, shape, pattern)
+    height, width = ranks_HW.shape
+    rows, columns = _places(length, shape)
+    down, right = (index.reshape(-1, 1) for index in np.indices(ranks_HW.shape))
+    ranks_KL = ranks_HW[(rows + down) % height, (columns + right) % width]
+    return (1 - (ranks_KL + 0.5) / ranks_HW.size).astype(np.float32)
+
+
+def _places(length: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column (L,) of every position; without a shape all are in one row."""
+    return np.divmod(np.arange(length), shape[1]) if shape else (np.zeros(length, int), np.arange(length))
 
 
 def rank_table(generator: str, length: int, shape: tuple[int, ...] = (), pattern: tuple[int, ...] = ()) -> np.ndarray:

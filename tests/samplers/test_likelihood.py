@@ -7,8 +7,9 @@ import pytest
 
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.oracle import all_sequences
+from lsd_jax.samplers.continuous import continuous_time_nats, continuous_time_nll
 from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.samplers.likelihood import continuous_time_nats, continuous_time_nll, elbo_nats, likelihood, m_step_nll
+from lsd_jax.samplers.likelihood import elbo_nats, likelihood, m_step_nll
 from lsd_jax.samplers.sampler import sampler
 from tests.samplers.enumeration import draw, exact_law, frequencies, oracle
 

@@ -9,7 +9,8 @@ from lsd_jax.models.model import Diffusion
 from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.process import make_process
-from lsd_jax.samplers.likelihood import continuous_time_nll, m_step_nll
+from lsd_jax.samplers.continuous import continuous_time_nll
+from lsd_jax.samplers.likelihood import m_step_nll
 from lsd_jax.samplers.sampler import sampler
 
 S, L, N = 5, 2, 4000

@@ -17,9 +17,9 @@ from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.keys import PathStream, fold_each
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
+from lsd_jax.samplers.continuous import continuous_time_nll
 from lsd_jax.samplers.coupling import Coupling, path_noise
 from lsd_jax.samplers.kernel import AnyKernel, prior_tokens, transition_of
-from lsd_jax.samplers.likelihood import continuous_time_nll
 
 _GROUP = 4  # samples per path key; their leave-one-out mean is the baseline, whatever the number of devices
 _DRAWS = 16  # network evaluations of the teacher's -log p (uniform process)
