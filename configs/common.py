@@ -125,6 +125,8 @@ def base_config() -> ml_collections.ConfigDict:
     config.evaluation.num_samples = 128
     config.evaluation.batch_size = 64
     config.evaluation.held_out = 256  # test sequences for the M-step ELBO; 0: none
+    config.evaluation.weighted = 32  # the first of them, for the importance-weighted -log p; 0: none
+    config.evaluation.paths = 16  # K per sequence that it is weighted over
     config.evaluation.reference_steps = 128  # the many-step sampler
     config.evaluation.temperatures = (0.9, 0.8)  # the control: Euler at these temperatures
     config.evaluation.resamples = 200  # of sequences, for the intervals of samples' metrics; 0: no intervals

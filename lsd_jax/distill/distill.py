@@ -236,11 +236,13 @@ class _Run:
         """Orders and grids of every M, and pair potentials where they are asked for."""
         kernel = get_kernel(self.student.kernel).stand_in
         plan = functools.partial(make_plans, self.model, kernel, paths, self.student)
-        if not self.student.potentials:
-            return plan(todo)
+        if not self.student.potentials:  # a plan of M steps may come from that of fewer, whatever is finished already
+            plans = plan(self.steps)
+            return {m: plans[m] for m in todo}
         tokens, keys = self.potential_sequences(paths)
         if self.model.process.jumps_once:
-            return {m: absorbing.with_potentials(self.model, own, tokens, keys) for m, own in plan(todo).items()}
+            plans = plan(self.steps)
+            return {m: absorbing.with_potentials(self.model, plans[m], tokens, keys) for m in todo}
         last = None
         if self.student.grid == "optimal":
             judged = paths.repeated(self.student.draws)

@@ -1,8 +1,10 @@
-"""Plans a student before any gradient: its order and its time grid, for every M, by path-KL cost tables.
+"""Plans a student before any gradient: its order and its time grid, for every M, by the path KL.
 
-A candidate order gets its own table; the cheapest order and grid win, for each M on its own. A *sweep* reveals one residue
-class of positions modulo M after the other: M parallel left-to-right (or right-to-left) passes. A *learned* order is a
-pattern found by local search from the best candidate, kept only if it is cheaper on paths that the search has not seen.
+A cost table over candidate times proposes a grid for each candidate order by its shortest path. Fixed grids, sweeps and the plan
+of the next smaller M, its widest steps halved, stand beside it: a grid fitted to a few dozen paths can lose to an untuned one.
+The cheapest on paths that nothing was fitted on wins, by the M-step ELBO of the student's own kernel. A *sweep* reveals one
+residue class of positions modulo M after the other: M parallel left-to-right (or right-to-left) passes. A *learned* order is a
+pattern found by local search from the best candidate, kept only if it is cheaper on unseen paths.
 """
 
 import dataclasses
@@ -10,9 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
+from lsd_jax import parallel
 from lsd_jax.distill import cost_table as search
 from lsd_jax.distill.jys import jys_grids
 from lsd_jax.distill.settings import StudentSettings
@@ -21,12 +25,18 @@ from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers import orders
 from lsd_jax.samplers import schedule as fixed_grids
-from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.bridge import reveal_thresholds
+from lsd_jax.samplers.coupling import IID, Coupling
 from lsd_jax.samplers.kernel import Kernel
+from lsd_jax.samplers.likelihood import nats_along
+from lsd_jax.samplers.sampler import Sampler
+from lsd_jax.samplers.schedule import Schedule, neutral
 
 GRIDS = ("optimal", "halving", "jys", "profile", *fixed_grids.FIXED_GRIDS)
 HALVING = ("halving", "jys")
 ORDERS = ("fixed", "auto", "learned")
+_UNTUNED = ("uniform", "cosine")  # grids that stand beside the fitted one
+_JUDGED_ORDERS = 4  # of every unseen path
 
 
 class Plan(NamedTuple):
@@ -50,12 +60,31 @@ class Problem(NamedTuple):
         return search.cost_table(self.model, self.kernel, coupling, self.tokens, self.keys, times)
 
     def cost(self, coupling: Coupling, times: np.ndarray) -> float:
-        """Nats per sequence of one grid."""
-        return search.path_cost(self.table(coupling, times), np.arange(len(times)))
+        """Nats per sequence: the M-step ELBO of the kernel itself on a grid, in the coupling's order."""
+        process, length = self.model.process, self.tokens.shape[1]
+        schedule = Schedule(jnp.asarray(times, jnp.float32), neutral(len(times) - 1))
+        arrays: tuple[Any, ...] = (self.keys, self.tokens.astype(np.int32))
+        if process.jumps_once:  # an array, so that all orders share one compilation
+            arrays += (np.asarray(reveal_thresholds(self.keys, process, coupling, length)),)
+        devices = parallel.data_mesh().size
+        size = max(parallel.PASS_BYTES // (4 * process.vocab_size * length), 1) * devices
+        sampler = Sampler(schedule, self.kernel, IID, length)
+        return float(nats_along(self.model, sampler, arrays, min(size, len(self.tokens))).mean())
 
-    def part(self, part: slice) -> "Problem":
-        """The same on some of the sequences."""
-        return self._replace(tokens=self.tokens[part], keys=self.keys[part])
+
+def problems(model: Diffusion, kernel: Kernel, paths: TeacherPaths, draws: int) -> tuple[Problem, Problem]:
+    """What plans are fitted on, and what they are judged on: the last quarter of the paths, each in several orders.
+
+    Fewer than four paths per device leave no quarter: plans are then judged in other orders of the same paths.
+    """
+    devices = parallel.data_mesh().size
+    count = len(paths.states) // 4 // devices * devices
+    fitted = paths.part(slice(len(paths.states) - count))
+    unseen = paths.part(slice(len(paths.states) - count, None)) if count else paths
+    return (
+        Problem(model, kernel, *fitted.repeated(draws)),
+        Problem(model, kernel, *unseen.repeated(_JUDGED_ORDERS)),
+    )
 
 
 def make_plans(
@@ -70,7 +99,8 @@ def make_plans(
 
     Args:
         denoising_cost: what a last step with potentials costs that starts at each of the given times, nats per sequence on
-            `paths`. It may pay to denoise nearly from noise: steps of next to no size before it are then candidates too.
+            `paths`. It may pay to denoise nearly from noise: steps of next to no size before it are then candidates too. Grids
+            are then judged by the table alone.
 
     Raises:
         ValueError: a grid that halves, and an M that is no power of two.
@@ -79,43 +109,79 @@ def make_plans(
     process, coupling = model.process, settings.coupling
     if settings.grid in fixed_grids.FIXED_GRIDS and settings.order == "fixed":
         return {m: Plan(coupling, fixed_grids.fixed_grid(settings.grid, m), {}) for m in steps}
-    tokens, keys = paths.repeated(settings.draws)
-    problem = Problem(model, kernel, tokens, keys)
     points = min(settings.grid_points, paths.steps)
-    times = equal = np.linspace(1, 0, points + 1)
+    times = np.linspace(1, 0, points + 1)
     if denoising_cost is not None:
-        times = np.union1d(equal, 1 - np.linspace(0, 1 / points, max(steps) + 1))[::-1]
+        times = np.union1d(times, 1 - np.linspace(0, 1 / points, max(steps) + 1))[::-1]
+        table = Problem(model, kernel, *paths.repeated(settings.draws)).table(coupling, times)
+        table[:, -1] = np.minimum(table[:, -1], denoising_cost(times[:-1]))
+        grids = _grids(table, times, process, settings.grid, steps)
+        return {m: Plan(coupling, times[grids[m]], {"cost_nats": search.path_cost(table, grids[m])}) for m in steps}
+    fitted, unseen = problems(model, kernel, paths, settings.draws)
+    proposals = _proposals(fitted, settings, times, steps)
+    reference = unseen.cost(proposals[min(steps)][0].coupling, times)
     plans: dict[int, Plan] = {}
-    for candidate in _candidates(coupling, settings):
-        table = problem.table(candidate, times)
-        if denoising_cost is not None:
-            table[:, -1] = np.minimum(table[:, -1], denoising_cost(times[:-1]))
-        own = search.path_cost(table, np.arange(len(times)))
+    for m in sorted(steps):
+        offered = proposals[m]
+        if plans and settings.grid == "optimal":
+            fewer = plans[max(plans)]
+            offered = [*offered, Plan(fewer.coupling, split_times(process, fewer.times, m), {"source": "fewer steps"})]
+        plan = _cheapest(unseen, offered, m)
+        if settings.order == "learned":
+            plan = _learned(fitted, unseen, plan, settings.order_trials)
+        if settings.refine and settings.grid == "optimal":
+            plan = _refined(fitted, unseen, plan, 1 / points)
+        plan.metrics["unseen_path_kl_nats"] = plan.metrics["cost_nats"] - reference
+        if plans and plan.metrics["cost_nats"] > plans[max(plans)].metrics["cost_nats"] + 1e-6:
+            logging.warning("M=%d costs more on unseen paths than M=%d: more paths would help", m, max(plans))
+        plans[m] = plan
+    return plans
+
+
+def _proposals(
+    fitted: Problem, settings: StudentSettings, times: np.ndarray, steps: Sequence[int]
+) -> dict[int, list[Plan]]:
+    """Candidate plans of every M: each order on its fitted grid and on fixed ones, and sweeps."""
+    process, found = fitted.model.process, {m: [] for m in steps}
+    for coupling in _candidates(settings.coupling, settings):
         if settings.grid == "jys":  # off the candidate times
-            grids = jys_grids(model, candidate, tokens, keys, max(steps))
-            costs = {m: problem.cost(candidate, grids[m]) for m in steps}
+            grids = jys_grids(fitted.model, coupling, fitted.tokens, fitted.keys, max(steps))
         else:
+            table = fitted.table(coupling, times)
             indices = _grids(table, times, process, settings.grid, steps)
             grids = {m: times[indices[m]] for m in steps}
-            costs = {m: search.path_cost(table, indices[m]) for m in steps}
+            for m in steps:
+                if (gain := search.path_kl(table, indices[m])) < -1e-3 * len(fitted.tokens[0]):
+                    logging.warning("M=%d: the fitted grid costs %.3g nats less than every step: overfitted", m, -gain)
         for m in steps:
-            cost = costs[m]
-            if m not in plans or cost < plans[m].metrics["cost_nats"]:
-                among = np.flatnonzero(np.isin(times, equal))
-                uniform = search.path_cost(table, among[search.uniform_indices(points, m)])
-                metrics = {
-                    "cost_nats": cost,
-                    "grid_path_kl_nats": cost - own,
-                    "uniform_grid_path_kl_nats": uniform - own,
-                }
-                plans[m] = Plan(candidate, grids[m], metrics)
+            found[m].append(Plan(coupling, grids[m], {"source": f"{settings.grid} grid"}))
+            for name in _UNTUNED if settings.grid == "optimal" else ():
+                found[m].append(Plan(coupling, fixed_grids.fixed_grid(name, m), {"source": f"{name} grid"}))
     if settings.order != "fixed":
-        plans = {m: _better_sweep(problem, plan, m) for m, plan in plans.items()}
-    if settings.order == "learned":
-        plans = {m: _learned(problem, plan, settings.order_trials) for m, plan in plans.items()}
-    if settings.refine and settings.grid == "optimal":
-        plans = {m: _refined(problem, plan, 1 / points) for m, plan in plans.items()}
-    return plans
+        for m in steps:
+            equal = class_times(process, np.ones(m) / m)
+            for pattern in (tuple(range(m)), (0, *range(m - 1, 0, -1))):
+                found[m].append(Plan(Coupling("low_discrepancy", "pattern", pattern), equal, {"source": "sweep"}))
+    return found
+
+
+def _cheapest(unseen: Problem, offered: Sequence[Plan], steps: int) -> Plan:
+    costs = [unseen.cost(plan.coupling, plan.times) for plan in offered]
+    best = offered[int(np.argmin(costs))]
+    for plan, cost in zip(offered, costs):
+        name = plan.coupling.generator if plan.coupling.name == "low_discrepancy" else plan.coupling.name
+        logging.info("M=%d: %.3f nats on unseen paths, %s in %s order", steps, cost, plan.metrics["source"], name)
+    return best._replace(metrics=best.metrics | {"cost_nats": min(costs)})
+
+
+def split_times(process: Process, times: np.ndarray, steps: int) -> np.ndarray:
+    """A grid of more steps: the widest steps are halved, by the share of positions that they reveal."""
+    left = list(np.asarray(process.mask_share(np.asarray(times)) if process.jumps_once else times, np.float64))
+    left[-1] = 0.0  # the last step reveals all that is left
+    while len(left) <= steps:
+        widest = int(np.argmax(-np.diff(left)))
+        left.insert(widest + 1, (left[widest] + left[widest + 1]) / 2)
+    return class_times(process, -np.diff(left)) if process.jumps_once else np.asarray(left)
 
 
 def check_halving(grid: str, steps: Sequence[int]) -> None:
@@ -145,19 +211,6 @@ def _grids(table, times, process, method: str, steps: list[int]) -> dict[int, np
     return {m: fixed_grids.nearest_indices(method, len(times) - 1, m) for m in steps}
 
 
-def _better_sweep(problem: Problem, plan: Plan, steps: int) -> Plan:
-    times = class_times(problem.model.process, np.ones(steps) / steps)
-    for pattern in (tuple(range(steps)), (0, *range(steps - 1, 0, -1))):
-        coupling = Coupling("low_discrepancy", "pattern", pattern)
-        cost = problem.cost(coupling, times)
-        logging.info(
-            "M=%d: %.2f nats by %s, %.2f by a sweep", steps, plan.metrics["cost_nats"], plan.coupling.generator, cost
-        )
-        if cost < plan.metrics["cost_nats"]:
-            plan = Plan(coupling, times, {"cost_nats": cost})
-    return plan
-
-
 def class_times(process: Process, shares: np.ndarray) -> np.ndarray:
     """The times between which the given shares of all positions are revealed."""
     first = float(process.mask_probability(np.float32(1.0)))
@@ -166,13 +219,11 @@ def class_times(process: Process, shares: np.ndarray) -> np.ndarray:
     return np.concatenate([[1.0], inner, [0.0]])
 
 
-def _learned(problem: Problem, plan: Plan, trials: int) -> Plan:
+def _learned(fitted: Problem, unseen: Problem, plan: Plan, trials: int) -> Plan:
     """Local search over which class (step of the student) every residue of a period belongs to."""
-    count = len(problem.tokens) // 4 * 3
-    fitted, unseen = problem.part(slice(count)), problem.part(slice(count, None))
     rng = np.random.default_rng(len(plan.times))
-    steps, process = len(plan.times) - 1, problem.model.process
-    classes = classes_of(plan, process, problem.tokens.shape[1])
+    steps, process = len(plan.times) - 1, fitted.model.process
+    classes = classes_of(plan, process, fitted.tokens.shape[1])
     if len(np.unique(classes)) < steps:  # too few positions for a class per step
         return plan
     cost = start = fitted.cost(*class_plan(classes, steps, process))
@@ -184,11 +235,12 @@ def _learned(problem: Problem, plan: Plan, trials: int) -> Plan:
         if found < cost:
             classes, cost = trial, found
     coupling, times = class_plan(classes, steps, process)
-    gain = unseen.cost(plan.coupling, plan.times) - unseen.cost(coupling, times)
+    own = unseen.cost(coupling, times)
+    gain = unseen.cost(plan.coupling, plan.times) - own
     logging.info("M=%d: learned order %.2f -> %.2f nats, on unseen paths %.2f less", steps, start, cost, gain)
     if gain <= 0:
         return plan._replace(metrics=plan.metrics | {"order_gain_nats": 0.0})
-    return Plan(coupling, times, plan.metrics | {"cost_nats": problem.cost(coupling, times), "order_gain_nats": gain})
+    return Plan(coupling, times, plan.metrics | {"cost_nats": own, "order_gain_nats": gain})
 
 
 def _moved(rng: np.random.Generator, classes: np.ndarray, steps: int) -> np.ndarray:
@@ -224,15 +276,14 @@ def class_plan(classes: np.ndarray, steps: int, process: Process) -> tuple[Coupl
     return Coupling("low_discrepancy", "pattern", tuple(int(r) for r in rank)), class_times(process, shares)
 
 
-def _refined(problem: Problem, plan: Plan, width: float) -> Plan:
+def _refined(fitted: Problem, unseen: Problem, plan: Plan, width: float) -> Plan:
     """The grid moved off the teacher's grid: shortest path over finer times around it, kept if unseen paths agree."""
-    if problem.model.process.jumps_once and plan.coupling.generator == "pattern":
+    if fitted.model.process.jumps_once and plan.coupling.generator == "pattern":
         return plan  # its times are those between its classes
-    count = len(problem.tokens) // 4 * 3
-    fitted, unseen = problem.part(slice(count)), problem.part(slice(count, None))
     finer = search.zoom(plan.times, width)
     times = finer[search.shortest_paths(fitted.table(plan.coupling, finer), len(plan.times) - 1)[len(plan.times) - 1]]
-    gain = unseen.cost(plan.coupling, plan.times) - unseen.cost(plan.coupling, times)
+    own = unseen.cost(plan.coupling, times)
+    gain = unseen.cost(plan.coupling, plan.times) - own
     if gain <= 0:
         return plan._replace(metrics=plan.metrics | {"refine_gain_nats": 0.0})
-    return Plan(plan.coupling, times, plan.metrics | {"refine_gain_nats": gain})
+    return Plan(plan.coupling, times, plan.metrics | {"cost_nats": own, "refine_gain_nats": gain})

@@ -48,6 +48,10 @@ class TeacherPaths:
         """The final tokens (P, L)."""
         return self.states[:, -1]
 
+    def part(self, part: slice) -> "TeacherPaths":
+        """Some of the paths."""
+        return dataclasses.replace(self, states=self.states[part], key_data=self.key_data[part])
+
     def repeated(self, draws: int) -> tuple[np.ndarray, jax.Array]:
         """Tokens (P draws, L) and keys (P draws,): every path `draws` times in sequence, first with its own key."""
         key_P = jax.random.wrap_key_data(jnp.asarray(self.key_data))

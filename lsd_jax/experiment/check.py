@@ -74,6 +74,8 @@ def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process)
                 "num_samples": 1,
                 "batch_size": 1,
                 "held_out": 0,
+                "weighted": 0,
+                "paths": 1,
                 "resamples": 0,
                 "floor_draws": 0,
                 "reference_steps": 0,

@@ -15,7 +15,7 @@ from lsd_jax.keys import RowStream, cell_key, generator, sequence_keys
 from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.models.model import Diffusion
 from lsd_jax.samplers.continuous import continuous_time_nats
-from lsd_jax.samplers.likelihood import elbo_nats
+from lsd_jax.samplers.likelihood import PathCosts, elbo_nats, path_costs
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import uniform_schedule
@@ -100,11 +100,22 @@ class Context:
             return None
         return elbo_nats(self.model, drawn, key, self.held_out, self.config.evaluation.batch_size)
 
-    def likelihood_metrics(self, drawn: Sampler, nats: np.ndarray | None) -> dict[str, Any]:
-        """name -> (mean, low, high) of the ELBO on held-out sequences and of the path KL, as far as there are any."""
-        metrics = {}
+    def path_costs(self, drawn: Sampler, key: jax.Array) -> PathCosts | None:
+        """What the first held-out sequences cost along many paths; None where there is no likelihood or it is not asked for."""
+        rows, settings = self.held_out[: self.config.evaluation.weighted], self.config.evaluation
+        if not len(rows) or not drawn.has_likelihood(self.model.process):
+            return None
+        return path_costs(self.model, drawn, key, rows, settings.paths, settings.batch_size)
+
+    def likelihood_metrics(self, drawn: Sampler, nats: np.ndarray | None, costs: PathCosts | None) -> dict[str, Any]:
+        """name -> (mean, low, high) of likelihood and ELBO on held-out sequences and of the path KL, as far as there are any."""
+        metrics, bits = {}, lambda nats: mean_interval(nats / self.task.length / np.log(2))
+        if costs is not None:
+            metrics["nll_bits"] = bits(costs.weighted())
+            if not costs.exact:
+                metrics["nll_quarter_bits"] = bits(costs.weighted(max(costs.nats_NK.shape[1] // 4, 1)))
         if nats is not None:
-            metrics["bound_bits"] = mean_interval(nats / self.task.length / np.log(2))
+            metrics["bound_bits"] = bits(nats)
             # The same sequences' many-step cost is taken off one by one: most of their spread cancels.
             metrics["gap_nats"] = mean_interval(nats - self.many_step_nats)
         of_paths = drawn.has_likelihood(self.model.process) and drawn.kernel.nll is None

@@ -191,10 +191,14 @@ class Study:
             key_draw, key_bound = jax.random.split(cell_key(cell.seed, self._stream(cell)))
             arrays["tokens"], timing = timed_draw(context.model, drawn, key_draw, settings)
             facts |= timing
-            nats = context.elbo(drawn, key_bound)
+            nats, costs = context.elbo(drawn, key_bound), context.path_costs(drawn, key_bound)
             if nats is not None:
                 arrays["bound_nats"] = nats
-            metrics = context.likelihood_metrics(drawn, nats)
+            if costs is not None:
+                arrays["nll_nats"] = costs.weighted()
+                facts |= {"paths": costs.nats_NK.shape[1], "exact_likelihood": costs.exact}
+                facts["effective_paths"] = float(costs.effective_paths.mean())
+            metrics = context.likelihood_metrics(drawn, nats, costs)
         metrics |= task.measure(arrays["tokens"], cell.seed, settings.resamples)
         if jax.process_index() == 0:
             self.path(cell).parent.mkdir(parents=True, exist_ok=True)

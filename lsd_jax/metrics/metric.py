@@ -25,9 +25,14 @@ class Column(NamedTuple):
     shown: bool = True
 
 
-# What a sampler says of given sequences. The M-step ELBO is an upper bound on -log p(x) under the few-step sampler itself.
+# What a sampler says of given sequences. The weighted -log p compares samplers; the M-step ELBO, which averages -log p over paths
+# instead of p, is an upper bound on it that is not equally tight for all.
 LIKELIHOOD_COLUMNS = (
-    Column("bound_bits", "M-step ELBO, bits per token", short="M-step ELBO"),
-    Column("gap_nats", "above continuous-time ELBO, nats per sequence", "{:.2f}", "above ELBO"),
+    Column("nll_bits", "−log p, weighted over K paths, bits per token", short="-log p"),
+    Column("nll_quarter_bits", "−log p, K / 4 paths", short="K/4 paths"),
+    Column("bound_bits", "M-step ELBO (a bound), bits per token", short="M-step ELBO"),
+    Column(
+        "gap_nats", "M-step ELBO above continuous-time ELBO, nats per sequence", "{:.2f}", "above ELBO", shown=False
+    ),
     Column("path_kl_nats", "path KL to the teacher, nats per sequence", "{:.2f}", "path KL", 0.0),
 )

@@ -9,7 +9,8 @@ compare. -log of the mean of p(x | path) over K paths does: it is unbiased in p,
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,16 +117,17 @@ def path_costs(
     """
     keys, rows = sequence_keys(key, len(tokens)), tokens.astype(np.int32)
     if sampler.kernel.nll is not None:
-        return PathCosts(_costs(model, sampler, batch_size, progress, False, keys, rows)[:, None], True)
+        return PathCosts(nats_along(model, sampler, (keys, rows), batch_size, progress=progress)[:, None], True)
     found = all_orders(model, sampler) if paths > 1 else None
     if found is not None and len(found) <= 2 * paths:
         thresholds = np.tile(found, (len(rows), 1))
         keys, rows = jnp.repeat(keys, len(found)), np.repeat(rows, len(found), 0)
-        costs = _costs(model, sampler, batch_size, progress, True, keys, rows, thresholds)
+        costs = nats_along(model, sampler, (keys, rows, thresholds), batch_size, progress=progress)
         return PathCosts(costs.reshape(len(tokens), -1), True)
     by_path = [keys, *(fold_each(keys, index) for index in range(1, paths))]
     keys = jnp.stack(by_path, 1).reshape(-1)
-    costs = _costs(model, sampler, batch_size, progress, paths > 1, keys, np.repeat(rows, paths, 0))
+    arrays = keys, np.repeat(rows, paths, 0)
+    costs = nats_along(model, sampler, arrays, batch_size, paths > 1, progress)
     return PathCosts(costs.reshape(len(tokens), paths), False)
 
 
@@ -140,17 +142,28 @@ def elbo_nats(
     return path_costs(model, sampler, key, tokens, 1, batch_size, progress).nats_NK[:, 0]
 
 
-def _costs(
-    model: Diffusion, sampler: Sampler, batch_size: int, progress: str, weighted: bool, *arrays: np.ndarray
+def nats_along(
+    model: Diffusion,
+    sampler: Sampler,
+    arrays: Sequence[Any],
+    batch_size: int,
+    weighted: bool = False,
+    progress: str = "",
 ) -> np.ndarray:
-    run = functools.partial(_batch_costs, parallel.data_mesh(), weighted, model, sampler)
+    """-log p(x | path), nats (n,), of one path per sequence.
+
+    Args:
+        arrays: keys (n,), tokens (n, L), and where positions jump once perhaps the thresholds (n, L) of their order.
+        weighted: whether the values are to be averaged in p, where positions jump many times.
+    """
+    run = functools.partial(_batch_nats, parallel.data_mesh(), weighted, model, sampler)
     shown = Progress(progress, len(arrays[0])) if progress and len(arrays[0]) > batch_size else None
-    costs = parallel.in_batches(lambda *batch: run(batch), batch_size, *arrays, progress=shown)
-    return costs.astype(np.float64)
+    nats = parallel.in_batches(lambda *batch: run(batch), batch_size, *arrays, progress=shown)
+    return nats.astype(np.float64)
 
 
 @functools.partial(jax.jit, static_argnames=("mesh", "weighted"))
-def _batch_costs(mesh, weighted, model, sampler, batch):
+def _batch_nats(mesh, weighted, model, sampler, batch):
     def local(replicated, batch):
         (model, sampler), (key_B, x0_BL, *threshold_BL) = replicated, batch
         if sampler.kernel.nll is not None:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from lsd_jax.distill import cost_table as search
 from lsd_jax.distill import plan
 from lsd_jax.distill.settings import StudentSettings
 from lsd_jax.distill.teacher import bridged_teacher
@@ -16,6 +17,7 @@ from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import LogLinear
 from lsd_jax.samplers import orders
 from lsd_jax.samplers.coupling import IID, Coupling
+from lsd_jax.samplers.kernels.euler import EULER
 from lsd_jax.samplers.kernels.tweedie import TWEEDIE
 from lsd_jax.samplers.likelihood import m_step_nll
 from lsd_jax.samplers.sampler import Sampler
@@ -40,11 +42,47 @@ def problem(name="absorbing", tokens_seed=0):
     return plan.Problem(oracle(name), TWEEDIE, tokens, sequence_keys(jax.random.key(9), 256))
 
 
-def test_a_choice_is_no_worse_than_what_it_chooses_from():
-    fixed, auto = plans((2, 4, 8), order="fixed"), plans((2, 4, 8))
-    for steps in fixed:
-        assert auto[steps].metrics["cost_nats"] <= fixed[steps].metrics["cost_nats"] + 1e-6
-        assert len(auto[steps].times) == steps + 1 and (np.diff(auto[steps].times) < 0).all()
+def test_plans_hold_on_unseen_sequences():
+    """On fresh sequences a plan of more steps is no worse than one of fewer, and no worse than untuned orders and grids."""
+    unseen, found = problem(tokens_seed=1), plans((2, 4, 8, 16))
+    cost = {steps: unseen.cost(plan.coupling, plan.times) for steps, plan in found.items()}
+    assert cost[2] > cost[4] > cost[8] > cost[16] - 0.02
+    for steps in (4, 16):
+        untuned = [unseen.cost(SPREAD, fixed_grid(name, steps)) for name in ("uniform", "cosine")]
+        assert cost[steps] < min(untuned) + 0.05
+        assert len(found[steps].times) == steps + 1 and (np.diff(found[steps].times) < 0).all()
+
+
+def test_plans_are_judged_on_paths_that_they_were_not_fitted_on():
+    tokens = sample_chain(np.random.default_rng(0), *CHAIN, P, L).astype(np.int32)
+    paths = bridged_teacher(jax.random.key(0), oracle().process, SPREAD, 32, tokens)
+    fitted, unseen = plan.problems(oracle(), TWEEDIE, paths, 2)
+    assert len(fitted.tokens) == 2 * 48 and len(unseen.tokens) == 4 * 16
+    rows = lambda problem: {row.tobytes() for row in problem.tokens}
+    assert not rows(fitted) & rows(unseen)
+    assert len({key.tobytes() for key in np.asarray(jax.random.key_data(unseen.keys))}) == 64  # four orders of each
+    _, again = plan.problems(oracle(), TWEEDIE, paths.part(slice(8)), 1)
+    assert len(again.tokens) == 4 * 8  # too few paths for a quarter: other orders of the same
+
+
+def test_the_judge_is_the_kernel_s_own_elbo():
+    """Euler reveals at another pace than the process where the noise is not log-linear: a table of the process's misses it."""
+    model = oracle(noise="geometric")
+    own = {kernel.name: problem()._replace(model=model, kernel=kernel) for kernel in (TWEEDIE, EULER)}
+    times = np.linspace(1, 0, 9)
+    tables = {name: search.path_cost(one.table(IID, times), np.arange(9)) for name, one in own.items()}
+    costs = {name: one.cost(IID, times) for name, one in own.items()}
+    assert tables["euler"] == pytest.approx(tables["tweedie"])
+    assert costs["tweedie"] == pytest.approx(tables["tweedie"], rel=1e-3) and costs["euler"] > tables["euler"] + 0.5
+
+
+def test_the_widest_steps_are_halved():
+    process = oracle(noise="geometric").process
+    halves = plan.class_times(process, np.array([0.5, 0.5]))
+    for steps, wanted in ((3, [1, 0.75, 0.5, 0]), (4, [1, 0.75, 0.5, 0.25, 0])):
+        found = plan.split_times(process, halves, steps)
+        assert found[-1] == 0
+        np.testing.assert_allclose(process.mask_share(found[:-1].astype(np.float32)), wanted[:-1], atol=1e-5)
 
 
 @pytest.mark.parametrize("noise", ["loglinear", "geometric", "cosine"])
@@ -72,7 +110,7 @@ def test_a_learned_order_beats_a_bad_one_on_unseen_sequences():
     """From the order that reveals blocks of neighbors together, local search finds a far better one."""
     blocks = plan.class_plan(np.repeat([0, 1, 2, 3], 4), 4, oracle().process)
     bad = plan.Plan(*blocks, {"cost_nats": problem().cost(*blocks)})
-    found = plan._learned(problem(), bad, 60)
+    found = plan._learned(problem(), problem(tokens_seed=2), bad, 60)
     unseen = problem(tokens_seed=1)
     assert found.metrics["order_gain_nats"] > 0
     assert unseen.cost(found.coupling, found.times) < unseen.cost(*blocks) - 1
@@ -86,21 +124,18 @@ def test_refinement_is_kept_only_if_unseen_paths_agree():
 
 
 @pytest.mark.parametrize("method", ["halving", "jys", "profile", "uniform", "cosine"])
-def test_other_grids_are_grids_and_no_better_than_the_optimal_one(method):
-    best = plans((4,), coupling=IID, order="fixed")[4]
-    other = plans((4,), coupling=IID, order="fixed", grid=method)[4]
-    if method in ("halving", "jys", "profile"):  # the fixed ones need no table
-        assert other.metrics["cost_nats"] >= best.metrics["cost_nats"] - 1e-6
-    else:
-        np.testing.assert_array_equal(other.times, fixed_grid(method, 4))
-    assert len(other.times) == 5 and (np.diff(other.times) < 0).all()
+def test_other_grids_are_grids(method):
+    found = plans((4,), coupling=IID, order="fixed", grid=method)[4]
+    if method in ("uniform", "cosine"):
+        np.testing.assert_array_equal(found.times, fixed_grid(method, 4))
+    assert len(found.times) == 5 and (np.diff(found.times) < 0).all()
 
 
 def test_a_fixed_grid_with_a_chosen_order_lies_on_the_fine_grid():
     found = plans((4,), grid="quadratic")[4]
-    if found.coupling.generator != "pattern":  # a sweep has times of its own
-        assert found.metrics["cost_nats"] >= plans((2, 4, 8))[4].metrics["cost_nats"] - 1e-6
     assert len(found.times) == 5 and (np.diff(found.times) < 0).all()
+    if found.coupling.generator != "pattern":  # a sweep has times of its own
+        np.testing.assert_allclose(found.times * 32, np.round(found.times * 32))
 
 
 def test_images_get_the_cheapest_order_of_the_plane():

@@ -180,6 +180,7 @@ def test_a_report_needs_cells(tmp_path):
         page.build(tmp_path, {}, [], page.ReportSettings(), "nothing")
 
 
+@pytest.mark.slow
 def test_any_kernel_can_be_a_student(tmp_path):
     """Grid and parameters by the stand-in; calls that were made; an ELBO where the kernel has a likelihood of its own."""
     changes = {

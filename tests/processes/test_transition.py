@@ -24,6 +24,7 @@ def test_sampling_follows_log_prob():
     assert float(stay[0, 0]) == pytest.approx(0.25) and float(jump[0, 0].sum()) == pytest.approx(0.75)
 
 
+@pytest.mark.slow
 def test_tiny_probabilities_keep_their_frequency():
     """The tail that a float32 categorical over stay and tokens loses: a jump of probability 2e-8."""
     p, n, rounds = 2e-8, 20_000_000, 20  # 8 jumps are expected; uniforms of 23 bits give 48

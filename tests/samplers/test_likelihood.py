@@ -1,12 +1,16 @@
 """The M-step ELBO and the continuous-time one: bounds of the sampler's own likelihood, and what they fall to."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lsd_jax.keys import sequence_keys
-from lsd_jax.models.oracle import all_sequences
+from lsd_jax.models.model import Diffusion
+from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior
+from lsd_jax.processes.noise import LogLinear
 from lsd_jax.samplers.continuous import continuous_time_nats, continuous_time_nll
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.likelihood import elbo_nats, likelihood, m_step_nll
@@ -55,6 +59,7 @@ def test_many_steps_of_the_exact_denoiser_reach_the_entropy():
     assert float(nll.mean()) == pytest.approx(ENTROPY, abs=4 * error)
 
 
+@pytest.mark.slow
 def test_uniform_elbo_lies_above_the_sampler_and_falls_to_the_entropy():
     """The M-step ELBO is the D3PM bound of the few-step sampler: above its exact -log p, tight in the limit."""
     rng = np.random.default_rng(4)
@@ -73,6 +78,16 @@ def test_uniform_elbo_lies_above_the_sampler_and_falls_to_the_entropy():
     assert common.any() and (by_sequence[common] > -np.log(own[common]) - 0.1).all()
 
 
+def test_the_limit_starts_from_masks_alone_also_where_the_process_does_not():
+    """With eps = 0.1 a tenth of the tokens is unmasked at time 1, and a sampler still pays for all of them."""
+    model = oracle("absorbing", PROBS, S, L)
+    process = dataclasses.replace(model.process, noise=LogLinear(0.1))
+    exact = Diffusion.from_function(enumerated_log_posterior(process, PROBS, L), process, "log_posterior")
+    x0 = jnp.asarray(SEQUENCES[np.random.default_rng(2).choice(S**L, 8000, p=PROBS)])
+    nll = continuous(sequence_keys(jax.random.key(3), 8000), x0, exact, 64)
+    assert float(nll.mean()) == pytest.approx(ENTROPY, abs=4 * float(nll.std()) / np.sqrt(8000))
+
+
 def test_uniform_elbo_needs_independent_draws():
     spread = sampler("euler", 2, coupling=Coupling("low_discrepancy")).bound_to(UNIFORM, L)
     with pytest.raises(ValueError, match="^coupling.name='low_discrepancy': .*needs 'iid'"):
@@ -84,13 +99,14 @@ def test_the_verbs_add_nothing_but_batches():
     tokens, key, euler = SEQUENCES[:12], jax.random.key(7), sampler("euler", 4)
     wanted = elbo(sequence_keys(key, 12), MODEL, euler.bound_to(MODEL, L), jnp.asarray(tokens))
     for batch_size in (8, 64):
-        found = likelihood(MODEL, euler, tokens, key=key, batch_size=batch_size)
+        found = likelihood(MODEL, euler, tokens, paths=1, key=key, batch_size=batch_size)
         assert found.shape == (12,)
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
     np.testing.assert_array_equal(
-        likelihood(MODEL, euler, tokens), elbo_nats(MODEL, euler.bound_to(MODEL, L), jax.random.key(0), tokens, 16)
+        likelihood(MODEL, euler, tokens, paths=1),
+        elbo_nats(MODEL, euler.bound_to(MODEL, L), jax.random.key(0), tokens, 16),
     )
-    many = continuous(sequence_keys(key, 12), jnp.asarray(tokens), MODEL, 16)
+    many = continuous(sequence_keys(key, 12), jnp.asarray(tokens), MODEL, 64)
     np.testing.assert_allclose(continuous_time_nats(MODEL, key, tokens, 8), many, rtol=1e-5)
 
 

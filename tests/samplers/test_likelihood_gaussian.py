@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
@@ -16,6 +17,7 @@ from lsd_jax.samplers.sampler import sampler
 S, L, N = 5, 2, 4000
 
 
+@pytest.mark.slow
 def test_it_falls_to_the_entropy_and_so_does_the_continuous_time_limit():
     noise = make_noise("exponential", time_base=0.5)
     process = make_process("gaussian", S, noise, rate_sigma=1.0, q_sigma=3.0)

@@ -97,6 +97,7 @@ def distance(found, reference):
     return (np.abs(value - wanted) / np.sqrt(variance + own)).max()
 
 
+@pytest.mark.slow
 def test_the_first_steps_of_a_teacher():
     steps = 100
     reference = reveals(in_float64(4000, steps), 1)

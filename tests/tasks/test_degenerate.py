@@ -55,6 +55,7 @@ def task():
     return make_task(Data(), Judge("text_scorer.safetensors", batch_size=32, references=200))
 
 
+@pytest.mark.slow
 def test_baselines_win_single_metrics_and_lose_as_a_whole(task):
     """Every one beats real text on something people report, and loses to it on most metrics and overall."""
     training, best = task.split("train"), task.best

@@ -71,7 +71,12 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("loss", "process"), [("score_entropy", "absorbing"), ("autoregressive", "absorbing"), ("denoising", "uniform")]
+    ("loss", "process"),
+    [
+        pytest.param("score_entropy", "absorbing", marks=pytest.mark.slow),
+        ("autoregressive", "absorbing"),
+        pytest.param("denoising", "uniform", marks=pytest.mark.slow),
+    ],
 )
 def test_other_losses_learn(tmp_path, loss, process):
     _, before = run(tmp_path / "a", process, loss=loss, steps=1, warmup_steps=0, learning_rate=1e-6)

@@ -110,7 +110,10 @@ def _tests(view: View, task: str) -> Iterator[html.Section]:
             Column("difference", "difference, nats per sequence", "{:.2f}"),
             Column("p", "p of chance", "{:.4f}"),
         ]
-        text = "M-step ELBO of ours less the rival's on the same held-out sequences, paired permutation test."
+        text = (
+            "Importance-weighted −log p(x) of ours less the rival's on the same held-out sequences, paired permutation test. "
+            "Where a rival's is not exact it is an upper bound, so that a difference in favor of ours may be too large."
+        )
         yield html.Section(view.named("Against each rival", task), [html.Text(text), html.Table(found, columns)])
     metrics, names = view.traded(task), (*view.colored, *settings.frontier_mix)
     sweep, steps = settings.frontier_temperatures, settings.frontier_steps
@@ -139,10 +142,18 @@ def _notes(rows: Sequence[Row]) -> str:
     names = {name for row in rows for name in row}
     sizes = ", ".join(map(str, sorted({row["samples"] for row in rows if "samples" in row})))
     notes = [f"Samplers are compared at equal true numbers of network evaluations (NFE); samples per cell: {sizes}."]
+    if "nll_bits" in names:
+        counts = sorted({row["paths"] for row in rows if not row.get("exact_likelihood", True)})
+        paths = f"over K = {', '.join(map(str, counts))} paths" if counts else "over all paths"
+        notes.append(
+            f"−log p is that of held-out data under the few-step sampler itself, importance-weighted {paths}: exact where the "
+            "column of K / 4 paths is empty, else an upper bound in expectation that falls with K; the two columns agree where "
+            "it has converged. It is a proper score, which no temperature lowers below the truth."
+        )
     if "bound_bits" in names:
         notes.append(
-            "The M-step ELBO is an upper bound on −log p(x) under the few-step sampler itself, on held-out data: a proper "
-            "score, which no temperature lowers below the truth."
+            "The M-step ELBO averages −log p over paths instead of p: an upper bound on −log p(x), not equally tight for all "
+            "samplers, so that it does not compare different kinds of order."
         )
     if "gen_ppl" in names:
         notes.append("Gen-PPL falls with repetition: read it only beside entropy and divergences.")

@@ -92,10 +92,10 @@ def overall_ranks(by_task: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
 
 
 def rivals(folder: pathlib.Path, rows: Sequence[Row], ours: str) -> list[dict[str, Any]]:
-    """Whether `ours` is better than each sampler at equal budget: paired permutation tests of the M-step ELBO.
+    """Whether `ours` is better than each sampler at equal budget: paired permutation tests of -log p(x).
 
     Args:
-        folder: where the cells' npz files lie, of which those with `bound_nats` (n,) of the same sequences are read.
+        folder: where the cells' npz files lie, of which those with `nll_nats` (n,) of the same sequences are read.
         rows: one task's, not summarized; a sequence's nats are averaged over the seeds.
     """
     nats = defaultdict(list)
@@ -104,8 +104,8 @@ def rivals(folder: pathlib.Path, rows: Sequence[Row], ours: str) -> list[dict[st
         if not file.exists():
             continue
         with np.load(file) as saved:
-            if "bound_nats" in saved:
-                nats[row["sampler"], row["budget"]].append(saved["bound_nats"])
+            if "nll_nats" in saved:
+                nats[row["sampler"], row["budget"]].append(saved["nll_nats"])
     found = []
     for (name, budget), theirs in sorted(nats.items(), key=lambda item: item[0][1]):
         own = nats.get((ours, budget))

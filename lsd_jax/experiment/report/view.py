@@ -103,7 +103,7 @@ class View:
     def traded(self, task: str) -> list[Column]:
         """What is held against diversity: the task's primary metric, and a proper score where every row has one."""
         rows = [row for row in self.by_task[task] if row["budget"] in self.settings.frontier_steps]
-        names = dict.fromkeys([self.primary(task), "path_kl_nats", "bound_bits"])
+        names = dict.fromkeys([self.primary(task), "nll_bits", "path_kl_nats", "bound_bits"])
         present = [name for name in names if rows and all(name in row and "entropy_bits" in row for row in rows)]
         return [self.column(task, name) for name in present[:2]]
 
