@@ -66,6 +66,7 @@ TASKS = {
     "toy, uniform": {**TOY, **UNIFORM},
 }
 
+UNTUNED = {"student__kernel": "tweedie", "student__coupling__name": "low_discrepancy"}  # our orders, nothing learned
 OURS = "path-KL student"
 SAMPLERS = {
     OURS: {},
@@ -85,8 +86,19 @@ SAMPLERS = {
     "ReMDM cap": {"student__kernel": "remdm_cap"},
     "ReMDM rescale": {"student__kernel": "remdm_rescale"},
     "ReMDM conf": {"student__kernel": "remdm_conf"},
+    "ReMDM conf, top-p 0.9": {"student__kernel": "remdm_conf", "student__top_p": 0.9},
     "ReMDM loop": {"student__kernel": "remdm_loop"},
     "MaskGIT": {"student__kernel": "maskgit"},
+    "MaskGIT, cosine grid": {"student__kernel": "maskgit", "student__grid": "cosine"},
+    "MaskGIT, cosine grid, choice T=1": {"student__kernel": "maskgit_cool", "student__grid": "cosine"},
+    "golden order, uniform grid": UNTUNED,
+    "golden order, cosine grid": {**UNTUNED, "student__grid": "cosine"},
+    "dilated order, uniform grid": {**UNTUNED, "student__coupling__generator": "van_der_corput"},
+    "dilated order, cosine grid": {
+        **UNTUNED,
+        "student__coupling__generator": "van_der_corput",
+        "student__grid": "cosine",
+    },
     "top-k margin": {"student__kernel": "margin"},
     "entropy": {"student__kernel": "entropy"},
     "k-Gillespie": {"student__kernel": "gillespie"},

@@ -36,7 +36,7 @@ GRIDS = ("optimal", "halving", "jys", "profile", *fixed_grids.FIXED_GRIDS)
 HALVING = ("halving", "jys")
 ORDERS = ("fixed", "auto", "learned")
 _UNTUNED = ("uniform", "cosine")  # grids that stand beside the fitted one
-_JUDGED_ORDERS = 4  # of every unseen path
+_JUDGED_ORDERS = 2  # of every unseen path
 
 
 class Plan(NamedTuple):
@@ -119,7 +119,7 @@ def make_plans(
         return {m: Plan(coupling, times[grids[m]], {"cost_nats": search.path_cost(table, grids[m])}) for m in steps}
     fitted, unseen = problems(model, kernel, paths, settings.draws)
     proposals = _proposals(fitted, settings, times, steps)
-    reference = unseen.cost(proposals[min(steps)][0].coupling, times)
+    reference = unseen.cost(proposals[min(steps)][0].coupling, times)  # every step of the candidate times
     plans: dict[int, Plan] = {}
     for m in sorted(steps):
         offered = proposals[m]
@@ -141,28 +141,33 @@ def make_plans(
 def _proposals(
     fitted: Problem, settings: StudentSettings, times: np.ndarray, steps: Sequence[int]
 ) -> dict[int, list[Plan]]:
-    """Candidate plans of every M: each order on its fitted grid and on fixed ones, and sweeps."""
-    process, found = fitted.model.process, {m: [] for m in steps}
+    """Candidate plans of every M: the order with the cheapest fitted grid, that with the cheapest untuned one, and sweeps."""
+    process, found = fitted.model.process, {m: {} for m in steps}
+
+    def offer(m: int, source: str, coupling: Coupling, own: np.ndarray, cost: float) -> None:
+        if source not in found[m] or cost < found[m][source][1]:
+            found[m][source] = Plan(coupling, own, {"source": source}), cost
+
     for coupling in _candidates(settings.coupling, settings):
         if settings.grid == "jys":  # off the candidate times
             grids = jys_grids(fitted.model, coupling, fitted.tokens, fitted.keys, max(steps))
-        else:
-            table = fitted.table(coupling, times)
-            indices = _grids(table, times, process, settings.grid, steps)
-            grids = {m: times[indices[m]] for m in steps}
             for m in steps:
-                if (gain := search.path_kl(table, indices[m])) < -1e-3 * len(fitted.tokens[0]):
-                    logging.warning("M=%d: the fitted grid costs %.3g nats less than every step: overfitted", m, -gain)
+                offer(m, "jys grid", coupling, grids[m], fitted.cost(coupling, grids[m]))
+            continue
+        table = fitted.table(coupling, times)
+        indices = _grids(table, times, process, settings.grid, steps)
         for m in steps:
-            found[m].append(Plan(coupling, grids[m], {"source": f"{settings.grid} grid"}))
+            if (gain := search.path_kl(table, indices[m])) < -1e-3 * len(fitted.tokens[0]):
+                logging.warning("M=%d: the fitted grid costs %.3g nats less than every step: overfitted", m, -gain)
+            offer(m, f"{settings.grid} grid", coupling, times[indices[m]], search.path_cost(table, indices[m]))
             for name in _UNTUNED if settings.grid == "optimal" else ():
-                found[m].append(Plan(coupling, fixed_grids.fixed_grid(name, m), {"source": f"{name} grid"}))
-    if settings.order != "fixed":
-        for m in steps:
-            equal = class_times(process, np.ones(m) / m)
-            for pattern in (tuple(range(m)), (0, *range(m - 1, 0, -1))):
-                found[m].append(Plan(Coupling("low_discrepancy", "pattern", pattern), equal, {"source": "sweep"}))
-    return found
+                cost = search.path_cost(table, fixed_grids.nearest_indices(name, len(times) - 1, m))
+                offer(m, "untuned grid", coupling, fixed_grids.fixed_grid(name, m), cost)
+    for m in steps if settings.order != "fixed" else ():
+        equal = class_times(process, np.ones(m) / m)
+        for name, pattern in (("left", tuple(range(m))), ("right", (0, *range(m - 1, 0, -1)))):
+            offer(m, f"{name} sweep", Coupling("low_discrepancy", "pattern", pattern), equal, 0.0)
+    return {m: [plan for plan, _ in own.values()] for m, own in found.items()}
 
 
 def _cheapest(unseen: Problem, offered: Sequence[Plan], steps: int) -> Plan:

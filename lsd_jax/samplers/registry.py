@@ -7,7 +7,7 @@ from lsd_jax.samplers.events.uniformization import UNIFORMIZATION
 from lsd_jax.samplers.kernel import AnyKernel, EventSampler, Kernel, StagedKernel
 from lsd_jax.samplers.kernels.ancestral import ANCESTRAL
 from lsd_jax.samplers.kernels.cached import CACHED
-from lsd_jax.samplers.kernels.confidence import ENTROPY, MARGIN, MASKGIT
+from lsd_jax.samplers.kernels.confidence import ENTROPY, MARGIN, MASKGIT, MASKGIT_COOL
 from lsd_jax.samplers.kernels.euler import EULER
 from lsd_jax.samplers.kernels.predictor_corrector import PREDICTOR_CORRECTOR
 from lsd_jax.samplers.kernels.remdm import REMDM_CAP, REMDM_CONF, REMDM_LOOP, REMDM_RESCALE
@@ -30,6 +30,7 @@ _KERNELS = (
     REMDM_CONF,
     REMDM_LOOP,
     MASKGIT,
+    MASKGIT_COOL,
     MARGIN,
     ENTROPY,
 )

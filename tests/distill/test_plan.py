@@ -57,12 +57,12 @@ def test_plans_are_judged_on_paths_that_they_were_not_fitted_on():
     tokens = sample_chain(np.random.default_rng(0), *CHAIN, P, L).astype(np.int32)
     paths = bridged_teacher(jax.random.key(0), oracle().process, SPREAD, 32, tokens)
     fitted, unseen = plan.problems(oracle(), TWEEDIE, paths, 2)
-    assert len(fitted.tokens) == 2 * 48 and len(unseen.tokens) == 4 * 16
+    assert len(fitted.tokens) == 2 * 48 and len(unseen.tokens) == 2 * 16
     rows = lambda problem: {row.tobytes() for row in problem.tokens}
     assert not rows(fitted) & rows(unseen)
-    assert len({key.tobytes() for key in np.asarray(jax.random.key_data(unseen.keys))}) == 64  # four orders of each
+    assert len({key.tobytes() for key in np.asarray(jax.random.key_data(unseen.keys))}) == 32  # two orders of each
     _, again = plan.problems(oracle(), TWEEDIE, paths.part(slice(8)), 1)
-    assert len(again.tokens) == 4 * 8  # too few paths for a quarter: other orders of the same
+    assert len(again.tokens) == 2 * 8  # too few paths for a quarter: other orders of the same
 
 
 def test_the_judge_is_the_kernel_s_own_elbo():
@@ -147,17 +147,21 @@ def test_images_get_the_cheapest_order_of_the_plane():
     probs = np.exp(0.6 * agreement)
     probs /= probs.sum()
     model = Diffusion.from_function(enumerated_log_posterior(process, probs, 12), process, "log_posterior")
-    tokens = sequences[np.random.default_rng(0).choice(len(probs), 128, p=probs)].astype(np.int32)
+    draw = lambda seed, count: sequences[np.random.default_rng(seed).choice(len(probs), count, p=probs)].astype(
+        np.int32
+    )
+    unseen = plan.Problem(model, TWEEDIE, draw(1, 1024), sequence_keys(jax.random.key(1), 1024))
     entropy = float(-(probs * np.log(probs)).sum())
 
     def cost(coupling, order="fixed"):
-        paths = bridged_teacher(jax.random.key(0), process, coupling, 12, tokens)
+        paths = bridged_teacher(jax.random.key(0), process, coupling, 12, draw(0, 128))
         settings = StudentSettings(grid_points=12, draws=2, order=order, coupling=coupling)
-        return plan.make_plans(model, TWEEDIE, paths, settings, [3])[3].metrics["cost_nats"]
+        found = plan.make_plans(model, TWEEDIE, paths, settings, [3])[3]
+        return unseen.cost(found.coupling, found.times)
 
     orders_of_plane = {name: Coupling("low_discrepancy", name, shape=shape) for name in orders.PLANE}
     each = {name: cost(coupling) for name, coupling in orders_of_plane.items()}
-    assert cost(orders_of_plane["r2"], "auto") <= min(each.values()) + 1e-6
+    assert cost(orders_of_plane["r2"], "auto") <= min(each.values()) + 0.05
     # dither parts neighbors like a chessboard
     assert min(each.values()) - entropy < 0.6 * (cost(IID) - entropy)
 

@@ -8,6 +8,7 @@ from lsd_jax.samplers.events import common
 from lsd_jax.samplers.kernel import Condition, EventSampler, Sample
 from lsd_jax.samplers.schedule import StepParameters
 
+_ROUNDING = 1e-3  # so that a float32 product just above a whole number counts as one
 _END = 1e-2  # uniform noise: sigma_bar, summed over a sequence, at which the denoising call takes over
 
 
@@ -30,7 +31,7 @@ def gillespie(
     params: StepParameters,
     condition: Condition | None = None,
 ) -> Sample:
-    """k = ceil(expected events / budget) events per call (JYS, Park et al. 2024, arXiv 2410.07761, algorithm 3).
+    """k = expected events / budget events per call, on average (JYS, Park et al. 2024, arXiv 2410.07761, algorithm 3).
 
     Rates are frozen per unit of a clock in which they change little, so that no event comes after time 0. Absorbing: log m(t),
     where an exact network's are constant: k = 1 is exact, and n masks take n events. Uniform: log expm1(sigma_bar), in which
@@ -43,14 +44,14 @@ def gillespie(
     if absorbing:
         clock, end = -jnp.log(process.mask_probability(one)), jnp.asarray(jnp.inf)
         time_of = lambda clock_B: process.time_of(jnp.exp(-clock_B))
-        count_B = -(-free_B // budget)
+        per_call_B = free_B / budget
     else:
         clock = -jnp.log(jnp.expm1(process.noise.sigma_bar(one)))
         last = jnp.maximum(process.noise.sigma_bar(zero), _END / length)
         end = -jnp.log(jnp.expm1(last))
         time_of = lambda clock_B: process.noise.inverse(jnp.log1p(jnp.exp(-clock_B)))
         expected_B = free_B * (1 - 1 / process.vocab_size) * (process.noise.sigma_bar(one) - last)
-        count_B = jnp.clip(jnp.ceil(expected_B / max(budget - 1, 1)).astype(jnp.int32), 1, length)
+        per_call_B = expected_B / max(budget - 1, 1)
 
     def active(x_BL, clock_B):
         if absorbing:
@@ -72,6 +73,9 @@ def gillespie(
         uniform_BUL = common.uniforms(key_B, event, 2, length)
         holding_BL = holding_times(jax.nn.logsumexp(log_rate_BLS, -1), uniform_BUL[:, 0])
         movable_BL &= active_B[:, None]
+        # k changes by one between calls, so that the calls use the budget and not fewer.
+        count_B = jnp.ceil(per_call_B * (event + 1) - _ROUNDING) - jnp.ceil(per_call_B * event - _ROUNDING)
+        count_B = jnp.clip(count_B.astype(jnp.int32), 1, length)
         chosen_BL, elapsed_B = next_events(jnp.where(movable_BL, holding_BL, jnp.inf), count_B)
         chosen_BL &= movable_BL & (holding_BL <= (end - clock_B)[:, None])
         x_BL = common.jump_at(x_BL, chosen_BL, params.temper(log_rate_BLS), uniform_BUL[:, 1])

@@ -13,8 +13,6 @@ from lsd_jax.samplers.kernel import Draw, StagedKernel, denoise
 from lsd_jax.samplers.kernels.ancestral import ANCESTRAL
 from lsd_jax.samplers.schedule import Schedule, Step, StepParameters
 
-_CHOICE_TEMPERATURE = 4.5  # MaskGIT's, at the start
-
 
 def margin(log_prob_BLS: jax.Array) -> jax.Array:
     """Probability of the likeliest token minus that of the next (B, L)."""
@@ -44,12 +42,12 @@ def _reveal(x_BL: jax.Array, chosen_BL: jax.Array, log_score_BLS: jax.Array, par
 
 
 def _maskgit(
-    draw: Draw, masks_B: jax.Array, model: Diffusion, x_BL: jax.Array, step: Step
+    choice_temperature: float, draw: Draw, masks_B: jax.Array, model: Diffusion, x_BL: jax.Array, step: Step
 ) -> tuple[jax.Array, jax.Array]:
     """Draws a token everywhere and keeps the likeliest (Chang et al. 2022, section 3.2).
 
-    Confidence is the log-probability of the drawn token under the network, without temperature, plus Gumbel noise of
-    temperature 4.5 u: on equal steps MaskGIT's linear annealing.
+    Confidence is the log-probability of the drawn token under the network, without temperature, plus Gumbel noise of the choice
+    temperature times u: on equal steps MaskGIT's linear annealing.
     """
     (t, u, params), process = step, model.process
     log_score_BLS = params.scale(model.log_score(x_BL, t))
@@ -57,7 +55,7 @@ def _maskgit(
     token_BL1 = jnp.minimum(drawn_BL, process.vocab_size - 1)[..., None]
     log_prob_BL = jnp.take_along_axis(jax.nn.log_softmax(log_score_BLS), token_BL1, -1)[..., 0]
     gumbel_BL = -jnp.log(-jnp.log(draw.uniform(1)[0]))
-    chosen_BL = _surest(log_prob_BL + _CHOICE_TEMPERATURE * u * gumbel_BL, masks_B, process, x_BL, u)
+    chosen_BL = _surest(log_prob_BL + choice_temperature * u * gumbel_BL, masks_B, process, x_BL, u)
     return jnp.where(chosen_BL, drawn_BL, x_BL), masks_B
 
 
@@ -109,6 +107,10 @@ _kernel = functools.partial(
     init=lambda process, x_BL: (x_BL == process.mask).sum(-1),
 )
 
-MASKGIT = _kernel("maskgit", paper="Chang et al. 2022, arXiv 2202.04200", step=_maskgit)
+_MASKGIT = functools.partial(_kernel, paper="Chang et al. 2022, arXiv 2202.04200")
+MASKGIT = _MASKGIT("maskgit", step=functools.partial(_maskgit, 4.5))  # the published choice temperature
+MASKGIT_COOL = _MASKGIT(
+    "maskgit_cool", step=functools.partial(_maskgit, 1.0)
+)  # fewer steps need less noise in the choice
 MARGIN = _kernel("margin", paper="Kim et al. 2025, arXiv 2502.06768", step=_ordered(margin), nll=ordered_nll)
 ENTROPY = _kernel("entropy", paper="Ye et al. 2025, arXiv 2508.15487", step=_ordered(negative_entropy), nll=ordered_nll)

@@ -37,11 +37,12 @@ def make_row(workdir, sampler, budget, seed=0, task="text", nfe=None, **more):
     error = 0.1 + (0.5 if sampler == OURS else 1) / (budget or (EXACT if sampler == DATA else 1)) + 0.01 * rng.random()
     stem = f"{slug(task)}__{slug(sampler)}__{budget}__{seed}"
     (workdir / "cells").mkdir(parents=True, exist_ok=True)
-    bound = {"bound_nats": 10 * error + rng.normal(size=16)} if budget else {}
+    bound = {"nll_nats": 10 * error + rng.normal(size=16)} if budget else {}
     np.savez(workdir / "cells" / f"{stem}.npz", tokens=rng.integers(0, 26, (16, LENGTH)), **bound)
     metrics = {"tv3": (error, error - 0.01, error + 0.01), "energy_p": (0.5,) * 3, "entropy_bits": (4 - error,) * 3}
     if budget:
-        metrics |= {"bound_bits": (2 + error,) * 3, "gap_nats": (error,) * 3}
+        metrics |= {"nll_bits": (1.9 + error,) * 3, "bound_bits": (2 + error,) * 3, "gap_nats": (error,) * 3}
+        metrics |= {"paths": 16, "exact_likelihood": False}
     run = {"seed": seed, "command": "main --config=x", "revision": "abc", "precision": "float32"}
     cell = {"task": task, "sampler": sampler, "budget": budget, "stem": stem, "nfe": float(nfe or budget % EXACT)}
     return {**cell, **run, "steps": budget, "length": LENGTH, "samples": 16, **metrics, **more}
@@ -81,13 +82,14 @@ def test_a_plain_run_has_tables_figures_and_samples(tmp_path):
     printed = build(tmp_path, {"text": make_task()}, plain_rows(tmp_path), settings, "A & B")
     assert names(tmp_path) == {
         *("index.html", "tables.md", "metrics.json", "trajectory.png", "schedules_path_kl_student.png"),
-        *("bound_bits_nfe.png", "gap_nats_nfe.png", "tv3_nfe.png", "entropy_bits_nfe.png"),
+        *("nll_bits_nfe.png", "bound_bits_nfe.png", "tv3_nfe.png", "entropy_bits_nfe.png"),
     }
     page = (tmp_path / "report" / "index.html").read_text()
     for part in ("A &amp; B", "What was run.", "Command: main --config=x (seed 0; revision abc; precision float32)."):
         assert part in page
     assert (
-        "upper bound on −log p(x)" in page and "As they started, and not drawn: coefficients and temperatures." in page
+        "importance-weighted over K = 16 paths" in page
+        and "As they started, and not drawn: coefficients and temperatures." in page
     )
     assert "energy distance" not in page and "Mean ranks" not in page and "temperature sweep" not in page
     headings = [part.split("</h2>")[0] for part in page.split("<h2>")[1:]]
@@ -158,7 +160,7 @@ def test_a_kl_mix_is_held_against_a_temperature_sweep(tmp_path):
     table = (tmp_path / "report" / "tables.md").read_text()
     control = table.split("## Against a temperature sweep")[1]
     assert "temperature sweep at this entropy" in control and "| KL mix 0.5 | 4 |" in control
-    assert "M-step ELBO" in control and "| Euler |" not in control
+    assert "−log p" in control and "| Euler |" not in control
 
 
 def test_images_are_drawn_and_not_printed(tmp_path):

@@ -123,7 +123,7 @@ def test_rivals_are_compared_pair_by_pair_at_equal_budget(tmp_path):
     rows = []
     for stem, sampler, budget, worse in (("a", "ours", 4, 0.0), ("b", "near", 4, 0.0), ("c", "far", 4, 1.0)):
         noise = 0.1 * rng.normal(size=64)
-        np.savez(tmp_path / f"{stem}.npz", tokens=np.zeros((2, 2)), bound_nats=hard + worse + noise)
+        np.savez(tmp_path / f"{stem}.npz", tokens=np.zeros((2, 2)), nll_nats=hard + worse + noise)
         rows.append({"sampler": sampler, "budget": budget, "stem": stem})
     np.savez(tmp_path / "d.npz", tokens=np.zeros((2, 2)))
     rows += [{"sampler": "unbounded", "budget": 4, "stem": "d"}, {"sampler": "ours", "budget": 8, "stem": "none"}]
