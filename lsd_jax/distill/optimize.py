@@ -40,6 +40,8 @@ def check_sizes(settings: OptimizeSettings, paths: int, devices: int) -> None:
         return
     count = _count(settings, paths)
     fitted = count * 3 // 4
+    if paths % 4:
+        raise ValueError(f"paths={paths}: must be a multiple of 4: a quarter of the paths judges the optimization")
     if count % (4 * devices) or settings.batch_size % devices or fitted % settings.batch_size:
         raise ValueError(
             f"batch_size={settings.batch_size}: must be a multiple of {devices} devices and divide three quarters of the "

@@ -38,7 +38,7 @@ def markov_log_posterior(process: Process, initial: np.ndarray, transition: np.n
     def propagate(log_message_BS: jax.Array, matrix: jax.Array) -> jax.Array:
         # A product in log space: the largest entry is taken out, so nothing that matters underflows.
         top_B1 = log_message_BS.max(-1, keepdims=True)
-        return jnp.log(jnp.exp(log_message_BS - top_B1) @ matrix)
+        return jnp.log(jnp.matmul(jnp.exp(log_message_BS - top_B1), matrix, precision="highest"))
 
     def log_posterior_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
         if process.jumps_once and not is_soft(x_BL):
@@ -98,9 +98,9 @@ def enumerated_log_posterior(process: Process, probs: np.ndarray, length: int) -
 
     def log_posterior_fn(x_BL: jax.Array, t: jax.Array) -> jax.Array:
         evidence_BLS = jnp.maximum(process.log_likelihood(x_BL, t), -1e30)
-        joint_BN = log_probs_N[None] + jnp.einsum("bls,nls->bn", evidence_BLS, one_hot_NLS)
+        joint_BN = log_probs_N[None] + jnp.einsum("bls,nls->bn", evidence_BLS, one_hot_NLS, precision="highest")
         weight_BN = jax.nn.softmax(joint_BN)
-        posterior_BLS = jnp.einsum("bn,nls->bls", weight_BN, one_hot_NLS)
+        posterior_BLS = jnp.einsum("bn,nls->bls", weight_BN, one_hot_NLS, precision="highest")
         if is_soft(x_BL):
             posterior_BLS = jnp.maximum(posterior_BLS, jnp.finfo(posterior_BLS.dtype).tiny)
         return jnp.log(posterior_BLS)

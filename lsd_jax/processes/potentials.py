@@ -6,6 +6,7 @@ may jump many times no token is settled by staying, so a potential acts on the w
 """
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
@@ -13,6 +14,9 @@ import jax.numpy as jnp
 
 from lsd_jax.processes.draws import inverse_cdf
 from lsd_jax.processes.transition import Transition
+
+# An accelerator would round what is multiplied to a few digits, and the logarithm of the sum with it.
+_matmul = functools.partial(jnp.matmul, precision="highest")
 
 
 @jax.tree_util.register_dataclass
@@ -108,9 +112,9 @@ class Chain(NamedTuple):
         left_BLS = jnp.pad(probs_BLS[:, :-1], ((0, 0), (1, 0), (0, 1)))
         left_BLS = left_BLS.at[:, 0, -1].set(1.0)
         top_BL1 = jax.lax.stop_gradient(self.log_base_BLS.max(-1, keepdims=True))
-        mass_BLS = jnp.exp(self.log_base_BLS - top_BL1) @ jnp.exp(self.log_potential_LS).T
+        mass_BLS = _matmul(jnp.exp(self.log_base_BLS - top_BL1), jnp.exp(self.log_potential_LS).T)
         own_BL = (probs_BLS * jnp.where(probs_BLS > 0, self.log_base_BLS, 0.0)).sum(-1)
-        pair_BL = (left_BLS @ self.log_potential_LS * probs_BLS).sum(-1)
+        pair_BL = (_matmul(left_BLS, self.log_potential_LS) * probs_BLS).sum(-1)
         entropy_BL = -jax.scipy.special.xlogy(probs_BLS, probs_BLS).sum(-1)
         return (left_BLS * jnp.log(mass_BLS)).sum(-1) + top_BL1[..., 0] - own_BL - pair_BL - entropy_BL
 
@@ -122,7 +126,7 @@ def tilted_chain(log_probs_BLS: jax.Array, log_potential_SS: jax.Array) -> Chain
     of that token is in its marginals already and must not be counted twice. Where the network knows nothing this is Bayes' rule
     for a Markov chain with exp(log_potential) as its transitions. Where it knows the token, the potential changes nothing.
     """
-    mean_BLS = jnp.exp(log_probs_BLS[:, :-1]) @ jnp.exp(log_potential_SS)
+    mean_BLS = _matmul(jnp.exp(log_probs_BLS[:, :-1]), jnp.exp(log_potential_SS))
     log_base_BLS = log_probs_BLS - jnp.pad(jnp.log(mean_BLS), ((0, 0), (1, 0), (0, 0)))
     return Chain(log_base_BLS, jnp.pad(log_potential_SS, ((0, 1), (0, 0))))
 
