@@ -31,5 +31,6 @@ def get_config() -> ConfigDict:
     config.teacher.source = "data"
     config.teacher.steps = 128  # one reveal per step in a low-discrepancy order: sequential
     config.student.grid_points = 64
+    config.evaluation.held_out, config.evaluation.weighted = 128, 24
     config.evaluation.scorer = "text_scorer.safetensors"
     return config

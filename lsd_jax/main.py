@@ -1,5 +1,7 @@
 """Entry point: `python -m lsd_jax.main --config=configs/text.py`. Short on purpose: the stages are in experiment/stages.py."""
 
+import io
+import os
 import pathlib
 import sys
 
@@ -32,9 +34,16 @@ def main(argv: list[str]) -> None:
     config = _CONFIG.value
     if config.cpu_devices:
         jax.config.update("jax_num_cpu_devices", config.cpu_devices)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 ends no finished run
     if FLAGS.distributed:
         jax.distributed.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-    logging.info("process %d of %d, devices %s", jax.process_index(), jax.process_count(), jax.devices())
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        sys.exit(f"error: JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r}: {str(error).splitlines()[0]}")
+    logging.info("process %d of %d, devices %s", jax.process_index(), jax.process_count(), devices)
     name = pathlib.Path(FLAGS["config"].config_filename).name.replace(".py", "").replace(":", "_")
     workdir = pathlib.Path(FLAGS.workdir or f"runs/{name}").expanduser()
     try:
@@ -43,7 +52,7 @@ def main(argv: list[str]) -> None:
             stages.sample(config, workdir, **chosen, count=FLAGS.num_samples, output=FLAGS.output)
         else:
             stages.run(config, workdir, FLAGS.stage, command=" ".join(["python -m lsd_jax.main", *sys.argv[1:]]))
-    except (ValueError, FileNotFoundError, FileExistsError) as error:
+    except (ValueError, OSError) as error:
         if FLAGS.verbosity >= 1:  # --verbosity=1 shows where it came from
             raise
         sys.exit(f"error: {error}")

@@ -1,6 +1,8 @@
 """One code path for any number of devices: a mesh with the single axis `data`, batches sharded over it."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -114,6 +116,53 @@ def gather(array: jax.Array) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def from_first(make: Callable[[], Any]) -> Any:
+    """What process 0 makes, on every process: a file is read by one, and what it decides is decided alike everywhere.
+
+    Args:
+        make: () -> what JSON can hold; called on process 0 alone.
+
+    Raises:
+        ValueError, OSError: what `make` raises, on every process, so that none waits for one that has ended.
+    """
+    if jax.process_count() == 1:
+        return make()
+    told = {}
+    if jax.process_index() == 0:
+        try:
+            told = {"value": make()}
+        except (ValueError, OSError) as error:
+            told = {"error": _ERRORS.get(type(error), "ValueError"), "message": str(error)}
+    raw = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    size = int(broadcast(np.int64(len(raw))))
+    told = json.loads(bytes(broadcast(raw if jax.process_index() == 0 else np.zeros(size, np.uint8))))
+    if "error" in told:
+        raise {name: kind for kind, name in _ERRORS.items()}[told["error"]](told["message"])
+    return told["value"]
+
+
+_ERRORS = {kind: kind.__name__ for kind in (ValueError, OSError, FileNotFoundError, FileExistsError, PermissionError)}
+
+
+def broadcast(array: np.ndarray) -> np.ndarray:
+    """Process 0's host array on every process; the others give one of its shape and dtype."""
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.broadcast_one_to_all(array))
+
+
+def arrays_from_first(arrays: Sequence[np.ndarray], forms: Sequence[tuple[Sequence[int], str]]) -> list[np.ndarray]:
+    """Process 0's host arrays on every process, given their (shape, dtype)."""
+    if jax.process_count() == 1:
+        return list(arrays)
+    found = []
+    for index, (shape, dtype) in enumerate(forms):
+        array = arrays[index] if jax.process_index() == 0 else np.zeros(shape, dtype)
+        raw = broadcast(np.frombuffer(array.tobytes(), np.uint8))  # as bytes: no dtype is narrowed on the way
+        found.append(np.frombuffer(raw.tobytes(), dtype).reshape(shape))
+    return found
 
 
 def barrier(name: str) -> None:

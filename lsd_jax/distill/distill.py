@@ -95,9 +95,8 @@ def distill(
     folder = pathlib.Path(folder).expanduser() if folder else None
     if teacher_folder or folder:
         teacher_folder = pathlib.Path(teacher_folder).expanduser() if teacher_folder else folder / "teacher"
-    found = {
-        m: file.load_sampler(student_path(folder, m)) for m in steps if folder and student_path(folder, m).exists()
-    }
+    kept = parallel.from_first(lambda: _finished(folder, steps) if folder else [])
+    found = {record["steps"]: file.from_record(record) for record in kept}
     run = _Run(
         model, length, tokens, steps, seed, student, teacher, optimization, folder, teacher_folder, provenance or {}
     )
@@ -115,6 +114,12 @@ def distill(
     else:
         logging.info("all students are distilled")
     return {m: found[m] for m in steps}
+
+
+def _finished(folder: pathlib.Path, steps: Sequence[int]) -> list[dict[str, Any]]:
+    """The records of the students that are in a folder."""
+    paths = [student_path(folder, m) for m in steps]
+    return [file.read(path) for path in paths if path.exists()]
 
 
 def student_path(folder: pathlib.Path, steps: int) -> pathlib.Path:

@@ -12,6 +12,7 @@ from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel, StagedKernel
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import COEFFICIENTS, Schedule, StepParameters
+from lsd_jax.samplers.schedule import log_temperature as start_temperature
 
 
 @jax.tree_util.register_dataclass
@@ -85,7 +86,7 @@ def init_student(
     if coefficient not in COEFFICIENTS:
         raise ValueError(f"coefficient={coefficient!r}: choose one of {COEFFICIENTS}")
     if temperature <= 0:
-        raise ValueError(f"temperature={temperature}: must be positive")
+        raise ValueError(f"temperature={temperature}: must be 0 (the likeliest token) or more")
     logits = np.zeros(steps)
     if time_grid is not None:
         grid = np.asarray(time_grid, np.float64)
@@ -93,6 +94,9 @@ def init_student(
             raise ValueError(f"time_grid: of {steps} steps falls from 1 to 0 in {steps + 1} values, not {grid}")
         logits = np.log(-np.diff(grid))
     neutral = jnp.zeros(steps)
-    logits, log_temperature = jnp.asarray(logits, jnp.float32), jnp.full(steps, np.log(temperature), jnp.float32)
+    logits, log_temperature = (
+        jnp.asarray(logits, jnp.float32),
+        jnp.full(steps, start_temperature(temperature), jnp.float32),
+    )
     tables = None if log_potential is None else jnp.asarray(log_potential, jnp.float32)
     return Student(logits, neutral, log_temperature, kernel, coupling, coefficient, tables)

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -14,15 +13,16 @@ import numpy as np
 from absl import logging
 
 from lsd_jax import parallel
+from lsd_jax.files import write_whole
 from lsd_jax.keys import fold_each, sequence_keys
 from lsd_jax.models.model import Diffusion
-from lsd_jax.processes.process import Process
+from lsd_jax.processes.process import Process, token_dtype
 from lsd_jax.samplers.bridge import bridge_state
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import uniform_schedule
-from lsd_jax.samplers.simulate import simulate, smallest_dtype
+from lsd_jax.samplers.simulate import simulate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def sample_teacher(
 
     key_P = sequence_keys(key, paths)
     states = parallel.gather(jax.jit(parallel.map_over_data(run, mesh))(model, parallel.shard_global(key_P, mesh)))
-    kept = states.astype(smallest_dtype(model.process.num_states))
+    kept = states.astype(token_dtype(model.process.num_states))
     return TeacherPaths(kept, np.asarray(schedule.time_grid), np.asarray(jax.random.key_data(key_P)))
 
 
@@ -101,9 +101,7 @@ def bridged_teacher(
     tokens = jnp.asarray(tokens_PL, jnp.int32)
     at = jax.jit(lambda t: bridge_state(key_P, process, coupling, tokens, t))
     states = np.stack([np.asarray(at(t)) for t in times], 1)
-    return TeacherPaths(
-        states.astype(smallest_dtype(process.num_states)), times, np.asarray(jax.random.key_data(key_P))
-    )
+    return TeacherPaths(states.astype(token_dtype(process.num_states)), times, np.asarray(jax.random.key_data(key_P)))
 
 
 def cached_teacher(
@@ -122,26 +120,38 @@ def cached_teacher(
     file = (
         pathlib.Path(cache).expanduser() if cache else folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
     )
-    if cache and not file.is_file():
-        raise FileNotFoundError(f"cache={cache!r}: no such file")
-    if file.exists():
-        try:
-            with file.open("rb") as stream, np.load(stream) as saved:
-                paths, made = TeacherPaths(saved["states"], saved["time_grid"], saved["key_data"]), str(saved["recipe"])
-        except Exception as error:
-            raise ValueError(f"cache={str(file)!r}: cannot be read ({error}); delete it to draw it again") from None
-        if made != text:
-            old = json.loads(made)
-            changed = sorted(name for name in recipe.keys() | old.keys() if old.get(name) != recipe.get(name))
-            raise ValueError(
-                f"cache={str(file)!r}: was made with other settings of {', '.join(changed)}; use another file"
-            )
-        return paths
+    kept: list[np.ndarray] = []
+
+    def read() -> list[tuple[list[int], str]]:
+        if cache and not file.is_file():
+            raise FileNotFoundError(f"cache={cache!r}: no such file")
+        kept.extend(_read(file, recipe))
+        return [(list(array.shape), array.dtype.name) for array in kept]
+
+    if forms := parallel.from_first(read):
+        return TeacherPaths(*parallel.arrays_from_first(kept, forms))
     paths = draw()
     if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(file.stem + ".partial.npz")
-        np.savez_compressed(partial, recipe=text, **dataclasses.asdict(paths))
-        os.replace(partial, file)
+        write_whole(file, lambda stream: np.savez_compressed(stream, recipe=text, **dataclasses.asdict(paths)))
         logging.info("teacher paths written to %s", file)
+    return paths
+
+
+def _read(file: pathlib.Path, recipe: dict[str, Any]) -> list[np.ndarray]:
+    """The arrays of `TeacherPaths` in a file; none if there is no file.
+
+    Raises:
+        ValueError: a file that cannot be read, or that was made by another recipe.
+    """
+    if not file.exists():
+        return []
+    try:
+        with file.open("rb") as stream, np.load(stream) as saved:
+            paths, made = [saved[field.name] for field in dataclasses.fields(TeacherPaths)], str(saved["recipe"])
+    except Exception as error:
+        raise ValueError(f"cache={str(file)!r}: cannot be read ({error}); delete it to draw it again") from None
+    if made != json.dumps(recipe, sort_keys=True):
+        old = json.loads(made)
+        changed = sorted(name for name in recipe.keys() | old.keys() if old.get(name) != recipe.get(name))
+        raise ValueError(f"cache={str(file)!r}: was made with other settings of {', '.join(changed)}; use another file")
     return paths

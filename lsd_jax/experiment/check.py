@@ -83,8 +83,8 @@ def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process)
             for field, least in fields.items():
                 if settings[field] < least:
                     raise ValueError(f"{field}={settings[field]}: must be {least} or more")
-            if any(not temperature > 0 for temperature in settings.temperatures):
-                raise ValueError(f"temperatures={settings.temperatures}: each must be positive")
+            if any(not 0 <= temperature < float("inf") for temperature in settings.temperatures):
+                raise ValueError(f"temperatures={settings.temperatures}: each must be 0 (the likeliest token) or more")
             if settings.batch_size % devices:
                 raise ValueError(f"batch_size={settings.batch_size}: is not divisible by {devices} devices")
             build.task_of(config)

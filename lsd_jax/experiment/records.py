@@ -1,21 +1,28 @@
 """The records of a run directory: JSON written whole or not at all, read back as rows, and bound to one config."""
 
+import contextlib
+import fcntl
 import functools
 import json
 import math
 import os
 import pathlib
+import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+
+from lsd_jax.files import write_whole
 
 Row = dict[str, Any]  # a cell's record with its metrics flattened in as (value, low, high)
 
 DATA = "real data"  # the sampler of a task's own row
 EXACT = 2**31 - 1  # the budget of samplers that make as many network calls as they need
+_OF_NO_RESULT = ("config.cpu_devices", "config.report")  # fields that change no student and no cell
+_OF_CELLS = ("config.evaluation", "config.verify")  # fields that change no student
 LAYOUT = 2  # of a run directory; an earlier one had evaluation/ or variants/ and a bare config.json
 
 ALIASES = {"transition_tv": "lag1_tv"}  # metrics of earlier records
@@ -34,10 +41,16 @@ _SAMPLERS = (
 
 def write_json(path: pathlib.Path, record: Any) -> None:
     """Writes a record whole or not at all, and its folder if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(_told(record), indent=1, allow_nan=False) + "\n")
+
+
+def _told(record: Any) -> Any:
+    """The record without NaN and infinities, which are no JSON: null stands for a number that there is not."""
+    if isinstance(record, Mapping):
+        return {name: _told(value) for name, value in record.items()}
+    if isinstance(record, list | tuple):
+        return [_told(value) for value in record]
+    return None if isinstance(record, float) and not math.isfinite(record) else record
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -115,16 +128,44 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
             "resumed; choose another --workdir"
         )
     if path.exists():
-        changed = sorted(_differences(held["config"], config))
-        if changed:
+        changed = sorted(name for name in _differences(held["config"], config) if not name.startswith(_OF_NO_RESULT))
+        of_students = [name for name in changed if not name.startswith(_OF_CELLS)]
+        if of_students or (changed and any((workdir / "cells").glob("*.json"))):
+            remedy = "choose another --workdir, or delete that one"
+            if not of_students:
+                remedy = (
+                    f"delete {workdir / 'cells'} to evaluate again (the students stay), or choose another --workdir"
+                )
             raise FileExistsError(
-                f"workdir={str(workdir)!r}: holds a run with other values of {', '.join(changed[:5])}; "
-                "choose another --workdir, or delete that one"
+                f"workdir={str(workdir)!r}: holds a run with other values of {', '.join((of_students or changed)[:5])}; {remedy}"
             )
+        write_json(path, {"layout": LAYOUT, "config": config})
     elif workdir.exists() and any(workdir.iterdir()):
         raise FileExistsError(f"workdir={str(workdir)!r}: is not empty and holds no run; choose another --workdir")
     else:
         write_json(path, {"layout": LAYOUT, "config": config})
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Holds a run directory for one run; the lock goes with its process, however that ends.
+
+    Raises:
+        FileExistsError: another run is in it.
+    """
+    if jax.process_index() > 0:
+        yield
+        return
+    with (workdir / "lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise FileExistsError(f"workdir={str(workdir)!r}: another run is in it ({file.read().strip()})") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
 
 
 def revision() -> str:
@@ -132,6 +173,9 @@ def revision() -> str:
     folder = pathlib.Path(__file__).parents[1]
     try:
         call = functools.partial(subprocess.run, cwd=folder, capture_output=True, text=True, check=True)
+        call(
+            ["git", "ls-files", "--error-unmatch", __file__]
+        )  # else the repository around an installation is someone's own
         head = call(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
         return head + ("+" if call(["git", "status", "--porcelain", "--", "."]).stdout.strip() else "")
     except (OSError, subprocess.CalledProcessError):

@@ -13,7 +13,7 @@ from absl import logging
 
 from lsd_jax import parallel
 from lsd_jax.experiment import build, check
-from lsd_jax.experiment.records import claim, revision
+from lsd_jax.experiment.records import claim, locked, revision
 from lsd_jax.experiment.study import Study
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
@@ -43,7 +43,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     if stage == "verify":
         print(verify(config, workdir))
         return
-    claim(workdir, json.loads(config.to_json()))
+    parallel.from_first(lambda: claim(workdir, json.loads(config.to_json())))
+    with locked(workdir):
+        _stages(study, stage, provenance)
+
+
+def _stages(study: Study, stage: str, provenance: dict[str, Any]) -> None:
+    config, workdir = study.config, study.workdir
     if stage == "train" or (stage == "all" and check.trained_here(config)):
         train(config, workdir, {**provenance, "seed": config.seed})
     if stage in ("all", "distill"):
@@ -57,7 +63,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: dict[str, Any]) -> None:
     """Trains the network into the run directory and writes its EMA weights with a card."""
     path = workdir / build.TRAINED
-    if path.exists():
+    if parallel.from_first(path.exists):
         logging.info("%s exists: not trained again", path)
         return
     began = time.monotonic()

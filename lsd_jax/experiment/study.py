@@ -149,7 +149,9 @@ class Study:
 
     def evaluate(self) -> None:
         """Evaluates every cell that has no record yet."""
-        todo = [cell for cell in self.cells() if not self.path(cell).exists()]
+        cells = {cell.stem: cell for cell in self.cells()}
+        missing = parallel.from_first(lambda: [stem for stem, cell in cells.items() if not self.path(cell).exists()])
+        todo = [cells[stem] for stem in missing]
         if not todo:
             logging.info("all cells are evaluated")
             return

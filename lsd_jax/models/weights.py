@@ -24,6 +24,8 @@ def save(path: pathlib.Path, params: Any, config: Sizes, card: dict[str, Any]) -
     """Writes float16 parameters with the network's sizes and a card (data, process, training, bound)."""
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
     tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
+    if wrong := [name for name, value in tensors.items() if not np.isfinite(value).all()]:
+        raise ValueError(f"params={wrong[0]!r}: holds values that are not finite in float16; nothing is written")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"kind": kind_of(config), "config": json.dumps(dataclasses.asdict(config)), "card": json.dumps(card)}
     save_file(tensors, path, metadata)
@@ -51,6 +53,8 @@ def load(path: pathlib.Path, field: str = "weights") -> tuple[Sizes, Any, dict[s
         card = json.loads(metadata["card"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{named}: not a whole file of lsd_jax.models.weights: {error}") from None
+    if wrong := [name for name, value in flat.items() if not np.isfinite(value).all()]:
+        raise ValueError(f"{named}: tensor {wrong[0]!r} holds values that are not finite")
     template = jax.eval_shape(functools.partial(initial, config), jax.random.key(0))
     try:
         return config, nested(fit(flat, shapes_of(template))), card

@@ -8,14 +8,19 @@ _FLAT, _BLOCK = 4096, 512  # tokens up to which one cumulative sum is made, and 
 
 
 def inverse_cdf(log_mass: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with one uniform each."""
+    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with one uniform each; -1 where a mass is not a number."""
     S = log_mass.shape[-1]
     top = jax.lax.stop_gradient(log_mass.max(-1, keepdims=True))
     if S > _FLAT:
         return _two_levels(log_mass, top, jnp.minimum(uniform, _BELOW_ONE))
     cumulative = jnp.cumsum(jnp.exp(log_mass - top), -1)
     target = jnp.minimum(uniform, _BELOW_ONE)[..., None] * cumulative[..., -1:]
-    return (cumulative <= target).sum(-1, dtype=jnp.int32)
+    return _number((cumulative <= target).sum(-1, dtype=jnp.int32), cumulative[..., -1])
+
+
+def _number(token: jax.Array, total: jax.Array) -> jax.Array:
+    """The token where the masses have a sum, else -1. (XLA's maximum may drop a NaN; a sum keeps it.)"""
+    return jnp.where(jnp.isnan(total), -1, token)
 
 
 def _two_levels(log_mass: jax.Array, top: jax.Array, uniform: jax.Array) -> jax.Array:
@@ -25,6 +30,7 @@ def _two_levels(log_mass: jax.Array, top: jax.Array, uniform: jax.Array) -> jax.
     mass = jnp.pad(jnp.exp(log_mass - top), padding).reshape(*uniform.shape, blocks, _BLOCK)
     cumulative = jnp.cumsum(mass.sum(-1), -1)
     target = uniform[..., None] * cumulative[..., -1:]
+    total = cumulative[..., -1]
     block = (cumulative <= target).sum(-1, keepdims=True, dtype=jnp.int32)
     before = jnp.where(block > 0, jnp.take_along_axis(cumulative, jnp.maximum(block - 1, 0), -1), 0.0)
     token = block * _BLOCK + jnp.arange(_BLOCK).reshape((1,) * uniform.ndim + (-1,))
@@ -32,7 +38,7 @@ def _two_levels(log_mass: jax.Array, top: jax.Array, uniform: jax.Array) -> jax.
     cumulative = jnp.cumsum(jnp.where(token < S, jnp.exp(inside - top), 0.0), -1)
     # The block's sum and its cumulative sum round differently: stay inside.
     target = jnp.minimum(target - before, _BELOW_ONE * cumulative[..., -1:])
-    return block[..., 0] * _BLOCK + (cumulative <= target).sum(-1, dtype=jnp.int32)
+    return _number(block[..., 0] * _BLOCK + (cumulative <= target).sum(-1, dtype=jnp.int32), total)
 
 
 def fine_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

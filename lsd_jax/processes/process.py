@@ -10,6 +10,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.gaussian import DiscretizedGaussian
@@ -119,6 +120,11 @@ class Process(Protocol):
 
     def coupled(self, transition: Transition, log_potential_DSS: jax.Array) -> Transition:
         """The transition with pair potentials (D, S, S) between its tokens, where the process has them."""
+
+
+def token_dtype(num_states: int) -> type:
+    """The smallest dtype that tokens of so many states are kept in on the host; nobody else chooses one."""
+    return np.uint8 if num_states <= 256 else np.int32
 
 
 def make_process(name: str, vocab_size: int, noise: Noise, **settings: float) -> Process:

@@ -37,11 +37,12 @@ class Transition:
         below about 1e-7, which a teacher of a thousand steps needs.
         """
         jump_BL = self.jumps(jump_uniform_BL)
-        return jnp.where(jump_BL, self.draw_destinations(jump_BL, token_uniform_BL), self.x_BL)
+        next_BL = jnp.where(jump_BL, self.draw_destinations(jump_BL, token_uniform_BL), self.x_BL)
+        return jnp.where(self.x_BL < 0, self.x_BL, next_BL)  # what was no number once is no token later
 
     def jumps(self, jump_uniform_BL: jax.Array) -> jax.Array:
-        """Which positions (B, L) jump."""
-        return jump_uniform_BL < -jnp.expm1(self.log_stay_BL)
+        """Which positions (B, L) jump; also where the probability is not a number, so that the draw is not one either."""
+        return ~(jump_uniform_BL >= -jnp.expm1(self.log_stay_BL))
 
     def draw_destinations(self, jump_BL: jax.Array, uniform_BL: jax.Array) -> jax.Array:
         """The token (B, L) that every position would jump to, given which positions jump."""

@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.files import write_whole
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel, StagedKernel
@@ -69,6 +69,4 @@ def describe(process: Process) -> dict[str, Any]:
 def write(path: pathlib.Path, record: dict[str, Any]) -> None:
     """Writes a record whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(record, indent=1) + "\n")

@@ -117,7 +117,7 @@ def sampler(
     Args:
         name: a kernel or event sampler of docs/samplers.md.
         steps: equal steps, the last of which is the denoising one; an event sampler's budget of network evaluations.
-        temperature: of the token drawn, above 0.
+        temperature: of the token drawn; 0 takes the likeliest.
         top_p: tokens are drawn from the smallest set with this share of the probability, in (0, 1].
         grid: "uniform", "cosine", or another fixed grid of docs/samplers.md.
         coupling: where the randomness comes from.
@@ -168,8 +168,8 @@ def steps_within(kernel: AnyKernel, budget: int) -> int:
 
 def check_sharpness(temperature: float, top_p: float) -> None:
     """Raises ValueError where a temperature or a nucleus is out of range."""
-    if not temperature > 0:
-        raise ValueError(f"temperature={temperature}: must be positive")
+    if not 0 <= temperature < np.inf:
+        raise ValueError(f"temperature={temperature}: must be 0 (the likeliest token) or more")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p={top_p}: must be above 0 and at most 1")
 

@@ -152,8 +152,15 @@ def nearest_indices(name: str, fine: int, steps: int) -> np.ndarray:
     return np.minimum(index, fine - steps + order)  # and from the right
 
 
+def log_temperature(temperature: float) -> float:
+    """The logarithm of a temperature; 0 becomes 1e-6, at which the likeliest token wins by any margin that float32 holds."""
+    return float(np.log(max(temperature, 1e-6)))
+
+
 def uniform_schedule(steps: int, temperature: float = 1.0, top_p: float = 1.0) -> Schedule:
     """Equal steps from 1 to 0, with neutral parameters but for one temperature and nucleus."""
     params = neutral(steps)
-    params = dataclasses.replace(params, log_temperature=params.log_temperature + np.log(temperature), top_p=top_p)
+    params = dataclasses.replace(
+        params, log_temperature=params.log_temperature + log_temperature(temperature), top_p=top_p
+    )
     return Schedule(jnp.asarray(np.linspace(1, 0, steps + 1), jnp.float32), params)

@@ -11,6 +11,7 @@ import numpy as np
 from lsd_jax import parallel
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.process import token_dtype
 from lsd_jax.processes.transition import Transition
 from lsd_jax.progress import Progress
 from lsd_jax.samplers.coupling import PathNoise, path_noise
@@ -183,9 +184,10 @@ def draw_and_count(
 
     shown = Progress(progress, len(key_B)) if progress and len(key_B) > batch_size else None
     tokens, calls = parallel.in_batches(draw, batch_size, key_B, *rows, progress=shown)
-    return tokens.astype(smallest_dtype(model.process.num_states)), calls
-
-
-def smallest_dtype(num_states: int) -> type:
-    """The dtype that tokens of so many states are kept in on the host."""
-    return np.uint8 if num_states <= 256 else np.int32
+    wrong = (tokens < 0) | (tokens >= model.process.vocab_size)
+    if wrong.any():  # a probability that is not a number reveals nothing, or -1
+        raise ValueError(
+            f"model={model.identity.id or model.identity.kind!r}: its answers are not numbers; {wrong.any(1).sum()} of {len(tokens)} "
+            f"sequences by {sampler.kernel.name!r} have no token at some positions"
+        )
+    return tokens.astype(token_dtype(model.process.num_states)), calls

@@ -16,6 +16,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
+from lsd_jax.processes.process import token_dtype
+
 tfds.disable_progress_bar()
 
 
@@ -26,12 +28,14 @@ class Source(NamedTuple):
         name: of the data set.
         variant: what tells it from others of the name; empty: there are none.
         width: tokens per example.
-        make: () -> split -> examples (n, width), uint8; called once, when the data set is not in the cache yet.
+        vocab_size: number of tokens.
+        make: () -> split -> examples (n, width); called once, when the data set is not in the cache yet.
     """
 
     name: str
     variant: str
     width: int
+    vocab_size: int
     make: Callable[[], Mapping[str, np.ndarray]]
 
 
@@ -47,7 +51,7 @@ class Sequences(tfds.core.GeneratorBasedBuilder):
         super().__init__(config=config, file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        tokens = tfds.features.Tensor(shape=(self._source.width,), dtype=np.uint8)
+        tokens = tfds.features.Tensor(shape=(self._source.width,), dtype=token_dtype(self._source.vocab_size))
         features = tfds.features.FeaturesDict({"tokens": tokens})
         return tfds.core.DatasetInfo(builder=self, features=features, description=self.__doc__)
 
@@ -61,8 +65,15 @@ class Sequences(tfds.core.GeneratorBasedBuilder):
 
 
 def cache_dir() -> pathlib.Path:
-    """Where prepared data sets live: $LSD_JAX_CACHE, or ~/.cache/lsd_jax."""
-    return pathlib.Path(os.environ.get("LSD_JAX_CACHE", "~/.cache/lsd_jax")).expanduser()
+    """Where prepared data sets live: $LSD_JAX_CACHE, or ~/.cache/lsd_jax.
+
+    Raises:
+        ValueError: there is no home directory, and the variable is not set.
+    """
+    try:
+        return pathlib.Path(os.environ.get("LSD_JAX_CACHE") or "~/.cache/lsd_jax").expanduser()
+    except RuntimeError:
+        raise ValueError("LSD_JAX_CACHE='': there is no home directory; name a folder for prepared data") from None
 
 
 def prepared(source: Source) -> tfds.core.DatasetBuilder:
@@ -91,7 +102,7 @@ def _examples(place: str, part: str) -> np.ndarray:
 
 
 def read_split(source: Source, part: str, length: int) -> np.ndarray:
-    """All of a split as sequences (n, length), uint8, cut without overlap, in a fixed shuffled order.
+    """All of a split as sequences (n, length) cut without overlap, in a fixed shuffled order.
 
     Raises:
         ValueError: a length that no example has.

@@ -7,6 +7,7 @@ import functools
 
 import numpy as np
 
+from lsd_jax.processes.process import token_dtype
 from lsd_jax.tasks.alphabet import SYMBOLS
 from lsd_jax.tasks.corpus import read_corpus, split_chunks
 
@@ -110,9 +111,9 @@ def toy(vocab_size: int, mix: float) -> Chain:
 def sample_chain(
     rng: np.random.Generator, initial: np.ndarray, transition: np.ndarray, count: int, length: int
 ) -> np.ndarray:
-    """Draws `count` sequences (count, length) of a Markov chain, uint8, by inverse CDF in float64."""
+    """Draws `count` sequences (count, length) of a Markov chain by inverse CDF in float64."""
     cumulative = np.cumsum(transition, 1)
-    tokens = np.empty((count, length), np.uint8)
+    tokens = np.empty((count, length), token_dtype(len(initial)))
     # Rounding may leave the last sum a little below one.
     first = np.searchsorted(np.cumsum(initial), rng.random(count), side="right")
     tokens[:, 0] = np.minimum(first, len(initial) - 1)

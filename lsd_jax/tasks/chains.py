@@ -83,7 +83,7 @@ class Chain(Task):
                 split: self.real(np.random.default_rng([0, offset]), count) for split, (offset, count) in SPLITS.items()
             }
 
-        return Source("chain", variant, self.length, make)
+        return Source("chain", variant, self.length, self.vocab_size, make)
 
     def real(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Fresh draws (count, L) of the chain."""

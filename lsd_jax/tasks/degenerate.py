@@ -1,6 +1,6 @@
 """Degenerate baselines: they need no diffusion model and win single metrics all the same (after arXiv 2606.08417).
 
-Each is `(rng, training_tokens, count, length) -> tokens (count, length)`, uint8, at no network evaluation. A set of metrics
+Each is `(rng, training_tokens, count, length) -> tokens (count, length)` of the training tokens' dtype, at no network evaluation. A set of metrics
 that ranks one of them well is not to be trusted; neither is a single metric that one of them wins.
 """
 
@@ -18,7 +18,7 @@ def top_k_iid(rng: np.random.Generator, training_NL: np.ndarray, count: int, len
     frequency = np.bincount(training_NL.ravel())
     kept = np.argsort(-frequency, kind="stable")[:_TOP]
     probs = frequency[kept] / frequency[kept].sum()
-    return kept[rng.choice(len(kept), (count, length), p=probs)].astype(np.uint8)
+    return kept[rng.choice(len(kept), (count, length), p=probs)].astype(training_NL.dtype)
 
 
 def periodic(rng: np.random.Generator, training_NL: np.ndarray, count: int, length: int) -> np.ndarray:
@@ -42,7 +42,7 @@ def periodic(rng: np.random.Generator, training_NL: np.ndarray, count: int, leng
     chosen = often[rng.integers(0, len(often), count)]
     snippets = training_NL[row[chosen, None], start[chosen, None] + np.arange(period)]
     phase = rng.integers(0, period, (count, 1))
-    return np.take_along_axis(snippets, (np.arange(length) + phase) % period, 1).astype(np.uint8)
+    return np.take_along_axis(snippets, (np.arange(length) + phase) % period, 1)
 
 
 def mirror(rng: np.random.Generator, training_NL: np.ndarray, count: int, length: int) -> np.ndarray:
@@ -57,7 +57,7 @@ def mirror(rng: np.random.Generator, training_NL: np.ndarray, count: int, length
     row = rng.integers(0, len(training_NL), count)
     start = rng.integers(0, training_NL.shape[1] - half + 1, count)
     snippets = training_NL[row[:, None], start[:, None] + np.arange(half)]
-    return np.concatenate([snippets, snippets[:, ::-1]], 1)[:, :length].astype(np.uint8)
+    return np.concatenate([snippets, snippets[:, ::-1]], 1)[:, :length]
 
 
 BASELINES = {"top-k iid": top_k_iid, "periodic text": periodic, "mirrored text": mirror}

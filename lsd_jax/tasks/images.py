@@ -96,7 +96,7 @@ class Digits(Images):
             tokens, _ = read_digits()
             return {split: tokens[part] for split, part in DIGITS.items()}
 
-        return Source("digits", "", self.length, make)
+        return Source("digits", "", self.length, self.vocab_size, make)
 
 
 class Cifar10(Images):
@@ -112,7 +112,7 @@ class Cifar10(Images):
 
         path = self.data.path
         archive = pathlib.Path(path).expanduser() if path else None
-        return Source("cifar10", "", self.length, lambda: read_cifar10(archive))
+        return Source("cifar10", "", self.length, self.vocab_size, lambda: read_cifar10(archive))
 
 
 def to_image(tokens: np.ndarray, shape: tuple[int, int, int], values: int) -> np.ndarray:

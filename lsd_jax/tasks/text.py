@@ -65,7 +65,7 @@ class Text(Task):
         def make() -> dict[str, np.ndarray]:
             return corpus.split_chunks(corpus.read_corpus(path, normalize))
 
-        return Source("text", corpus.corpus_variant(path, normalize), corpus.CHUNK, make)
+        return Source("text", corpus.corpus_variant(path, normalize), corpus.CHUNK, self.vocab_size, make)
 
     @functools.cached_property
     def _reference(self) -> _Reference:

@@ -120,13 +120,16 @@ def read_tokens(path: str, data: Data) -> np.ndarray:
     if not file.is_file():
         raise FileNotFoundError(f"path={path!r}: no such file")
     try:
-        tokens = np.load(file) if file.suffix == ".npy" else _encode(file.read_text("utf-8"), data)
-    except (UnicodeDecodeError, EOFError, OSError) as error:
-        raise ValueError(f"path={path!r}: neither UTF-8 text nor a .npy array: {error}") from None
+        found = np.load(file) if file.suffix == ".npy" else file.read_text("utf-8")
+    except (ValueError, EOFError, OSError) as error:  # numpy's own words name no file
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"path={path!r}: neither UTF-8 text nor a .npy array of integers: {reason}") from None
+    tokens = _encode(found, data) if isinstance(found, str) else found
     if not np.issubdtype(tokens.dtype, np.integer) or tokens.ndim not in (1, 2):
         raise ValueError(f"path={path!r}: holds {tokens.dtype} {tokens.shape}, not integers (n,) or (n, length)")
     if tokens.size and not 0 <= tokens.min() <= tokens.max() < data.vocab_size:
-        raise ValueError(f"path={path!r}: holds tokens up to {tokens.max()}; vocab_size={data.vocab_size}")
+        wrong = tokens.min() if tokens.min() < 0 else tokens.max()
+        raise ValueError(f"path={path!r}: holds token {wrong}; vocab_size={data.vocab_size}")
     if tokens.shape[-1] < length:
         raise ValueError(f"path={path!r}: holds {tokens.shape[-1]} tokens in a row, sequence_length={length}")
     whole = tokens.shape[-1] // length * length

@@ -190,9 +190,11 @@ def train(
             state, loss = step_fn(state, parallel.shard_batch(next(batches), mesh))
             done = step + 1
             if done % 50 == 0 or done == training.steps:
+                _check_finite(loss, training, done)
                 progress(done, bits=loss)
                 writer(done, loss_bits=loss)
             if done % training.checkpoint_every == 0 or done == training.steps or stop.requested:
+                _check_finite(loss, training, done)
                 manager.save(done, state, batches)
             if done % training.validate_every == 0 and done < training.steps:
                 bits, error = evaluate(state.ema)
@@ -207,6 +209,15 @@ def train(
     writer(training.steps, validation_bits=bits)
     writer.close()
     return jax.device_get(state.ema), {"validation_bits": bits, "standard_error": error}
+
+
+def _check_finite(loss: jax.Array, training: TrainingSettings, done: int) -> None:
+    """Raises ValueError at the first loss that is not a number, before it reaches a log or a checkpoint."""
+    if not np.isfinite(loss):
+        raise ValueError(
+            f"learning_rate={training.learning_rate}: too large; the loss is {float(loss)} at step {done}. The newest checkpoint "
+            "is from before"
+        )
 
 
 def with_noise(key: jax.Array, x0_BL: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -85,6 +85,22 @@ def test_a_run_directory_belongs_to_one_config(tmp_path):
         records.claim(run, {"seed": 1, "data": {"name": "toy", "shape": ()}})
 
 
+def test_students_outlive_a_change_of_what_does_not_make_them(tmp_path):
+    config = {"seed": 0, "cpu_devices": 2, "evaluation": {"batch_size": 64}, "report": {"ours": "a"}}
+    records.claim(tmp_path, config)
+    other = config | {"cpu_devices": 4, "report": {"ours": "b"}, "evaluation": {"batch_size": 32}}
+    records.claim(tmp_path, other)  # no cell is there yet
+    assert json.loads((tmp_path / "config.json").read_text())["config"] == other
+    records.write_json(tmp_path / "cells" / "a.json", {})
+    records.claim(tmp_path, other | {"cpu_devices": 1})
+    with pytest.raises(
+        FileExistsError, match=r"evaluation\.batch_size; delete .*cells to evaluate again \(the students stay"
+    ):
+        records.claim(tmp_path, config)
+    with pytest.raises(FileExistsError, match=r"other values of config\.seed; choose another"):
+        records.claim(tmp_path, config | {"seed": 1})
+
+
 def test_a_strange_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(FileExistsError, match="holds no run"):
@@ -103,8 +119,30 @@ def test_a_run_of_an_earlier_layout_is_refused(tmp_path, kind):
         records.claim(tmp_path, {"seed": 0})
 
 
+def test_two_runs_in_one_directory(tmp_path):
+    with records.locked(tmp_path):
+        with pytest.raises(FileExistsError, match=r"^workdir=.*another run is in it \(process \d+ on .+\)$"):
+            with records.locked(tmp_path):
+                pass
+    with records.locked(tmp_path):  # the lock went with its run
+        pass
+
+
 def test_names_of_files():
     assert records.slug("Euler, T=0.9") == "euler_t_0.9" and records.slug("LSD+ (Eq. 8)") == "lsd_eq._8"
+
+
+def test_the_revision_is_not_that_of_a_repository_around_an_installation(monkeypatch, tmp_path):
+    import subprocess
+
+    git = lambda *words: subprocess.run(["git", *words], cwd=tmp_path, check=True, capture_output=True)
+    git("init")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty", "-m", "the user's own")
+    inside = tmp_path / "venv" / "lsd_jax" / "experiment" / "records.py"
+    inside.parent.mkdir(parents=True)
+    inside.touch()
+    monkeypatch.setattr(records, "__file__", str(inside))
+    assert records.revision() == "unknown"
 
 
 def test_revision_is_one_word():

@@ -65,7 +65,7 @@ def test_given_tokens_through_the_verb():
     [
         ("heun", {}, "^name='heun': choose one of"),
         ("euler", {"steps": 0}, "^steps=0: must be a whole number, 1 or more"),
-        ("euler", {"temperature": 0.0}, "^temperature=0.0: must be positive"),
+        ("euler", {"temperature": -0.1}, "^temperature=-0.1: must be 0 .the likeliest token. or more"),
         ("euler", {"top_p": 1.5}, "^top_p=1.5: must be above 0 and at most 1"),
         ("euler", {"grid": "parabola"}, "^grid='parabola': choose one of"),
         ("maskgit", {"coupling": Coupling("shared")}, "^coupling.name='shared': must be 'iid' for kernel 'maskgit'"),

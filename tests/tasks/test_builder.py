@@ -62,7 +62,7 @@ def test_what_is_prepared_is_not_made_again(small_cache):
         made.append(1)
         return {"train": rows, "test": rows[:1]}
 
-    source = builder.Source("numbers", "", 3, make)
+    source = builder.Source("numbers", "", 3, 12, make)
     for _ in range(2):
         found = builder.read_split(source, "train", 3)
         assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, rows.tolist()))
@@ -78,3 +78,22 @@ def test_prepare_names_a_bad_path(tmp_path, monkeypatch, content):
     task = make_task(Data("text", path=str(file), sequence_length=16))
     with pytest.raises((ValueError, FileNotFoundError), match=r"^path=.*bad\.txt"):
         task.prepare()
+
+
+def test_a_vocabulary_of_more_than_a_byte_keeps_its_tokens(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSD_JAX_CACHE", str(tmp_path))
+    task = make_task(Data("countdown", vocab_size=300, sequence_length=16, mix=0.001))
+    rows = task.split("test")
+    assert rows.max() == 299 and abs(rows.mean() - 149.5) < 10
+    assert next(task.batches(8, 0)).max() < 300 and task.data_row(0, 4).dtype == np.int32
+
+
+def test_without_a_home_directory_the_cache_asks_for_a_folder(monkeypatch):
+    monkeypatch.delenv("LSD_JAX_CACHE", raising=False)
+
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(builder.pathlib.Path, "expanduser", homeless)
+    with pytest.raises(ValueError, match="^LSD_JAX_CACHE='': there is no home directory"):
+        builder.cache_dir()

@@ -79,7 +79,9 @@ def test_no_data_is_no_sequences(data):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (np.full(40, 270), "^path=.*: holds tokens up to 270; vocab_size=270"),
+        (np.full(40, 270), "^path=.*: holds token 270; vocab_size=270"),
+        (np.full(40, -1), "^path=.*: holds token -1; vocab_size=270"),
+        (np.array([None] * 40), "^path=.*: neither UTF-8 text nor a .npy array of integers: Object arrays"),
         (np.full(7, 1), "^path=.*: holds 7 tokens in a row, sequence_length=8"),
         (np.zeros((2, 8)), "^path=.*: holds float64"),
     ],

@@ -91,3 +91,10 @@ def test_impossible_settings_are_told(tmp_path):
         run(tmp_path, loss="mse")
     with pytest.raises(ValueError, match="^loss='score_entropy': the gaussian process trains by 'denoising'"):
         training.SequenceLoss("score_entropy", None, DiscretizedGaussian(S, Exponential()))
+
+
+def test_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match=r"^learning_rate=1e\+30: too large; the loss is nan at step \d"):
+        run(tmp_path / "a", learning_rate=1e30, checkpoint_every=1, warmup_steps=0)
+    kept = sorted(int(step.name) for step in (tmp_path / "a" / "checkpoints").iterdir() if step.name.isdigit())
+    assert kept and kept[-1] < 6

@@ -3,12 +3,12 @@
 import base64
 import dataclasses
 import html
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from lsd_jax.experiment.report.tables import cells_of
+from lsd_jax.files import write_whole
 from lsd_jax.metrics.metric import Column
 
 _STYLE = """
@@ -78,9 +78,7 @@ def write_report(path: pathlib.Path, title: str, sections: Sequence[Section]) ->
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
         f"<body><h1>{html.escape(title)}</h1>{''.join(parts)}</body></html>\n"
     )
-    partial = path.with_suffix(".partial")
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, page)
 
 
 def _render(block: Text | Table | Image | Samples) -> str:

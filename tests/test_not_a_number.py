@@ -1,0 +1,70 @@
+"""NaN is never a plausible result: not a token, not a weight, not a record."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import lsd_jax as lsd
+from lsd_jax.experiment.records import write_json
+from lsd_jax.models import backbones, weights
+from lsd_jax.models.ddit import DDiTConfig
+from lsd_jax.processes.draws import inverse_cdf
+from lsd_jax.processes.noise import LogLinear
+
+S, L = 5, 6
+
+
+def broken(process):
+    """A network whose answers are not numbers once half of the tokens are known, or at late times."""
+    answer = lambda tokens, t: jnp.full((*tokens.shape, S), jnp.nan) + 0 * t
+    return lsd.Diffusion.from_function(answer, process, "log_posterior", time_conditioned=False)
+
+
+@pytest.mark.parametrize("size", [5, 5000])  # one cumulative sum, and two levels
+def test_no_token_is_drawn_from_nan(size):
+    log_mass = np.zeros((3, size), np.float32)
+    log_mass[1, 2] = np.nan
+    tokens = np.asarray(inverse_cdf(jnp.asarray(log_mass), jnp.full(3, 0.5)))
+    assert tokens[1] == -1 and (tokens[[0, 2]] >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["euler", "tweedie", "maskgit", "theta_trapezoidal"])
+@pytest.mark.parametrize("process", [lsd.Absorbing(S, LogLinear()), lsd.Uniform(S, LogLinear())])
+def test_a_broken_network_is_told(name, process):
+    if name == "maskgit" and process.name == "uniform":
+        pytest.skip("MaskGIT is for masks")
+    with pytest.raises(ValueError, match="its answers are not numbers"):
+        lsd.sample(broken(process), lsd.sampler(name, steps=2), jax.random.key(0), 4, length=L)
+
+
+def test_weights_that_are_not_numbers_are_neither_written_nor_read(tmp_path):
+    sizes, path = DDiTConfig(S, 16, 1, 2), tmp_path / "w.safetensors"
+    params = backbones.initial(sizes, jax.random.key(0))
+    weights.save(path, params, sizes, {})
+    before = path.read_bytes()
+    bad = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), params)
+    with pytest.raises(ValueError, match="^params=.*not finite"):
+        weights.save(path, bad, sizes, {})
+    assert path.read_bytes() == before
+    spoiled = bytearray(before)
+    spoiled[-2:] = np.float16(np.nan).tobytes()
+    path.write_bytes(spoiled)
+    with pytest.raises(ValueError, match=r"^weights=.*w\.safetensors.*not finite"):
+        weights.load(path)
+
+
+def test_a_record_holds_null_and_no_nan(tmp_path):
+    write_json(tmp_path / "r.json", {"a": [1.0, float("nan")], "b": {"c": (float("inf"), 2)}})
+    assert json.loads((tmp_path / "r.json").read_text()) == {"a": [1.0, None], "b": {"c": [None, 2]}}
+
+
+def test_temperature_zero_is_greedy():
+    """One step from masks alone: every position takes its likeliest token."""
+    likely = jnp.asarray(np.random.default_rng(0).normal(size=(L, S)), jnp.float32)
+    answer = lambda tokens, t: jax.nn.log_softmax(jnp.broadcast_to(likely, (*tokens.shape, S)))
+    model = lsd.Diffusion.from_function(answer, lsd.Absorbing(S, LogLinear()), "log_posterior", time_conditioned=False)
+    tokens = lsd.sample(model, lsd.sampler("euler", 2, temperature=0.0), jax.random.key(0), 16, length=L)
+    np.testing.assert_array_equal(tokens, np.tile(likely.argmax(1), (16, 1)))
