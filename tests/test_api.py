@@ -91,7 +91,7 @@ def test_errors_start_with_the_parameter():
         (lambda: lsd.distill(model, (2,), length=7, data=data), "data="),
         (lambda: lsd.sampler("heun", 4), "name='heun'"),
         (lambda: lsd.sampler("euler", 0), "steps=0"),
-        (lambda: lsd.sampler("euler", 4, temperature=0), "temperature=0"),
+        (lambda: lsd.sampler("euler", 4, temperature=-1), "temperature=-1"),
         (lambda: lsd.sample(model, lsd.sampler("euler", 4), jax.random.key(0), 2), "length=None"),
         (lambda: lsd.likelihood(model, lsd.sampler("maskgit", 4), data), "sampler='maskgit'"),
         (lambda: lsd.Diffusion.from_function(len, process, output="logits"), "output='logits'"),

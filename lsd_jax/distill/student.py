@@ -85,7 +85,7 @@ def init_student(
         raise ValueError(f"steps={steps}: at least one step is needed")
     if coefficient not in COEFFICIENTS:
         raise ValueError(f"coefficient={coefficient!r}: choose one of {COEFFICIENTS}")
-    if temperature <= 0:
+    if not 0 <= temperature < np.inf:
         raise ValueError(f"temperature={temperature}: must be 0 (the likeliest token) or more")
     logits = np.zeros(steps)
     if time_grid is not None:

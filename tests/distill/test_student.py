@@ -56,7 +56,7 @@ def test_a_grid_becomes_logits_and_back():
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [(("score", 0), "^steps=0"), (("both", 2), "^coefficient='both'"), (("score", 2, None, 0.0), "^temperature=0")],
+    [(("score", 0), "^steps=0"), (("both", 2), "^coefficient='both'"), (("score", 2, None, -1.0), "^temperature=-1")],
 )
 def test_a_student_that_is_none_is_told(settings, message):
     with pytest.raises(ValueError, match=message):
