@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 TINY = [
     "--config=configs/countdown.py",
@@ -62,6 +63,7 @@ def test_two_processes_give_the_student_of_one(tmp_path):
     np.testing.assert_allclose(two["metrics"][grid], one["metrics"][grid], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_machines_without_a_shared_disk_go_by_the_first_one_s(tmp_path):
     """The second has no file of the run: it learns from the first what is there and what is to be done."""
     folders, few = [tmp_path / "first", tmp_path / "second"], ("--config.distill.steps=0",)

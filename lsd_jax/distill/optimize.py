@@ -1,5 +1,6 @@
 """Optimizes a student's parameters by gradient descent on an objective; one code path for any number of devices."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -137,7 +138,10 @@ def optimize(
 
     progress = Progress(f"distill M={student.steps}", settings.steps, start)
     writer = MetricWriter(folder) if folder else lambda done, **values: None
-    with checkpoints.StopSignal(active=folder is not None) as stop:
+    with contextlib.ExitStack() as opened, checkpoints.StopSignal(active=folder is not None) as stop:
+        if folder:
+            opened.callback(manager.close)
+            opened.callback(writer.close)
         for done in range(start + _CHUNK, settings.steps + 1, _CHUNK):
             state, aux = _chunk(state, frozen, data, settings, mesh)
             values = {name: float(value[-1]) for name, value in aux.items()}
@@ -152,9 +156,6 @@ def optimize(
                 manager.save(done, state)
             if stop.requested:
                 break
-    if folder:
-        manager.close()
-        writer.close()
     if stop.requested:
         raise SystemExit(f"stopped at step {done}; run the same command again to go on")
     held_out = jax.tree.map(lambda leaf: leaf[fitted:], data)

@@ -35,8 +35,6 @@ class Chain(Task):
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
-        if self.vocab_size > 256:
-            raise ValueError(f"vocab_size={self.vocab_size}: at most 256, since sequences are kept as bytes")
         self.initial, self.transition = self.chain()
         self._lags = [lag for lag in _LAGS if lag < self.length]
         pairs = (chain.TRANSITION_KL, *chain.lag_columns(self._lags)) if self._lags else ()

@@ -1,5 +1,6 @@
 """Trains a score network, or the autoregressive scorer, on one or many devices; resumable at any moment."""
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -185,29 +186,26 @@ def train(
     logging.info("training %s: %d parameters, steps %d to %d", training.loss, _count(params), start, training.steps)
     evaluate = functools.partial(validation_bits, jax.jit(loss_fn), key_valid, valid)
     progress, writer = Progress("train", training.steps, start, every=30.0), MetricWriter(folder)
-    with checkpoints.StopSignal() as stop:
-        for step in range(start, training.steps):
-            state, loss = step_fn(state, parallel.shard_batch(next(batches), mesh))
-            done = step + 1
-            if done % 50 == 0 or done == training.steps:
-                _check_finite(loss, training, done)
-                progress(done, bits=loss)
-                writer(done, loss_bits=loss)
-            if done % training.checkpoint_every == 0 or done == training.steps or stop.requested:
-                _check_finite(loss, training, done)
-                manager.save(done, state, batches)
-            if done % training.validate_every == 0 and done < training.steps:
-                bits, error = evaluate(state.ema)
-                logging.info("step %d: validation %.4f +- %.4f bits per token", done, bits, error)
-                writer(done, validation_bits=bits)
-            if stop.requested:
-                manager.close()
-                writer.close()
-                raise SystemExit(f"stopped at step {done}; run the same command again to go on")
-    manager.close()
-    bits, error = evaluate(state.ema, draws=_FINAL_DRAWS)
-    writer(training.steps, validation_bits=bits)
-    writer.close()
+    with contextlib.closing(manager), contextlib.closing(writer):
+        with checkpoints.StopSignal() as stop:
+            for step in range(start, training.steps):
+                state, loss = step_fn(state, parallel.shard_batch(next(batches), mesh))
+                done = step + 1
+                if done % 50 == 0 or done == training.steps:
+                    _check_finite(loss, training, done)
+                    progress(done, bits=loss)
+                    writer(done, loss_bits=loss)
+                if done % training.checkpoint_every == 0 or done == training.steps or stop.requested:
+                    _check_finite(loss, training, done)
+                    manager.save(done, state, batches)
+                if done % training.validate_every == 0 and done < training.steps:
+                    bits, error = evaluate(state.ema)
+                    logging.info("step %d: validation %.4f +- %.4f bits per token", done, bits, error)
+                    writer(done, validation_bits=bits)
+                if stop.requested:
+                    raise SystemExit(f"stopped at step {done}; run the same command again to go on")
+        bits, error = evaluate(state.ema, draws=_FINAL_DRAWS)
+        writer(training.steps, validation_bits=bits)
     return jax.device_get(state.ema), {"validation_bits": bits, "standard_error": error}
 
 
