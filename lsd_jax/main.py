@@ -19,7 +19,11 @@ flags.DEFINE_enum("stage", "all", (*stages.STAGES, "sample"), "What to run; a fi
 flags.DEFINE_string("student", "", "--stage=sample: a student.json.")
 flags.DEFINE_string("sampler", "", "--stage=sample without a student: any kernel or event sampler by name.")
 flags.DEFINE_integer("steps", 0, "--stage=sample --sampler=NAME: equal steps, or an event sampler's budget.")
-flags.DEFINE_string("prompt", "", '--stage=sample of text: how it starts; "_" for characters to fill in.')
+flags.DEFINE_string(
+    "prompt",
+    "",
+    '--stage=sample: how text starts, for a published model by its tokenizer; in our text "_" is filled in.',
+)
 flags.DEFINE_integer("num_samples", 8, "--stage=sample: how many sequences.", lower_bound=1)
 flags.DEFINE_string("output", "", "--stage=sample: a text file to write instead of printing.")
 flags.DEFINE_bool("distributed", False, "Join the other processes of a pod through jax.distributed.initialize().")

@@ -171,7 +171,7 @@ def sample(
         student: a finished student's file, or empty: then `name`, any kernel or event sampler, in `steps` equal steps (an event
             sampler's budget) at config.student.temperature and top_p.
         count: how many sequences.
-        prompt: characters that every sequence starts with; "_" is filled in. Text only.
+        prompt: what every sequence starts with; in text "_" is filled in. Other data needs a tokenizer.
         output: a file to write; .png of images.
 
     Raises:

@@ -14,6 +14,7 @@ from lsd_jax.metrics.gen_ppl import gen_ppl_column, perplexity_interval
 from lsd_jax.metrics.metric import Metrics
 from lsd_jax.metrics.scorer import Gpt2Scorer, Scorer, load_gpt2_scorer, load_scorer
 from lsd_jax.models import weights
+from lsd_jax.samplers.kernel import Condition
 from lsd_jax.tasks.task import Data, Judge, Task
 
 if TYPE_CHECKING:
@@ -81,6 +82,23 @@ class Tokens(Task):
         if self._scorer:
             found["gen_ppl"] = perplexity_interval(self._scorer(tokens_NL), seed, resamples)
         return found
+
+    def condition(self, prompt: str, count: int) -> Condition:
+        """A prompt as the first tokens of `count` rows, by the network's tokenizer.
+
+        Raises:
+            ValueError: no tokenizer, tokens outside the vocabulary, or more of them than a sequence has.
+        """
+        if not self.data.tokenizer:
+            raise ValueError(f"prompt={prompt!r}: a prompt needs data.tokenizer")
+        ids = np.asarray(self._tokenizer.encode(prompt).ids, np.int32)
+        if not 0 < len(ids) <= self.length:
+            raise ValueError(f"prompt={prompt!r}: has {len(ids)} tokens, a sequence {self.length}")
+        if ids.max() >= self.vocab_size:
+            raise ValueError(f"prompt={prompt!r}: token {ids.max()} is outside the vocabulary of {self.vocab_size}")
+        row = np.pad(ids, (0, self.length - len(ids)))
+        fixed = np.arange(self.length) < len(ids)
+        return Condition(np.tile(row, (count, 1)), np.tile(fixed, (count, 1)))
 
     def decode(self, tokens_L: np.ndarray) -> str:
         if not self.data.tokenizer:

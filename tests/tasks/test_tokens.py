@@ -67,6 +67,18 @@ def test_a_text_becomes_sequences_and_text_again(data, tmp_path):
         task.batches(4, 0)
 
 
+def test_a_prompt_is_the_tokenizer_s_tokens(data):
+    task = make_task(data)
+    condition = task.condition("the rain", 3)
+    given = int(condition.fixed_BL[0].sum())
+    assert condition.tokens_BL.shape == condition.fixed_BL.shape == (3, 8) and 0 < given <= 8
+    assert condition.fixed_BL[0, :given].all() and task.decode(condition.tokens_BL[0, :given]) == "the rain"
+    with pytest.raises(ValueError, match="^prompt='.*': has .* tokens, a sequence 8"):
+        task.condition("the rain " * 20, 3)
+    with pytest.raises(ValueError, match="^prompt='a': a prompt needs data.tokenizer"):
+        make_task(dataclasses.replace(data, tokenizer="")).condition("a", 1)
+
+
 def test_no_data_is_no_sequences(data):
     task = make_task(data)
     task.prepare()

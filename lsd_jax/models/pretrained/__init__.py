@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+import hashlib
 from typing import Any
 
 from lsd_jax.models import weights
 from lsd_jax.models.pretrained import sources
-from lsd_jax.models.pretrained.files import read_tensors
+from lsd_jax.models.pretrained.files import read_tensors, shards
 from lsd_jax.models.pretrained.mapping import to_ours
 
 
@@ -29,7 +30,11 @@ def load(family: str, source: str, field: str, masked: bool = False, dtype: str 
         sizes, params = to_ours(family, read_tensors(path), sources.card(path, source, field), masked)
     except ValueError as error:
         raise ValueError(f"{field}={source!r}: cannot be read as {family.upper()}: {error}") from None
-    return dataclasses.replace(sizes, dtype=dtype), params, weights.sha256(path)
+    parts = [path, *(shards(path) if path.name.endswith(".index.json") else ())]
+    digest = weights.sha256(path)
+    if len(parts) > 1:  # an index alone says nothing of what its files hold
+        digest = hashlib.sha256("".join(map(weights.sha256, parts)).encode()).hexdigest()
+    return dataclasses.replace(sizes, dtype=dtype), params, digest
 
 
 def process_name(source: str, field: str) -> str | None:

@@ -5,6 +5,7 @@ only names admitted are those that describe tensors, and they are answered by in
 """
 
 import collections
+import json
 import pathlib
 import pickle
 import struct
@@ -43,6 +44,8 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {str(path)!r}: no such file")
+    if path.name.endswith(".index.json"):
+        return {name: tensor for shard in shards(path) for name, tensor in read_tensors(shard).items()}
     with path.open("rb") as file:
         head = file.read(16)
     if head.startswith(b"PK"):
@@ -55,6 +58,21 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
     raise ValueError(f"checkpoint {str(path)!r} is neither a safetensors nor a PyTorch file, or its start is damaged")
+
+
+def shards(index: pathlib.Path) -> list[pathlib.Path]:
+    """The files that a sharded checkpoint's index (model.safetensors.index.json) names, beside it.
+
+    Raises:
+        ValueError: it is no such index, or it names files elsewhere.
+    """
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"checkpoint {str(index)!r} is no index of shards: {error}") from None
+    if wrong := [name for name in names if pathlib.PurePath(name).name != name]:
+        raise ValueError(f"checkpoint {str(index)!r} names a file elsewhere: {wrong[0]!r}")
+    return [index.with_name(name) for name in names]
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:

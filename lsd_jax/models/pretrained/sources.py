@@ -1,5 +1,6 @@
 """Where checkpoints and tokenizers come from: what ships with the package, a local file or folder, or the Hugging Face hub."""
 
+import functools
 import json
 import pathlib
 import re
@@ -9,9 +10,16 @@ import urllib.request
 from typing import Any
 
 from lsd_jax.models import weights
+from lsd_jax.models.pretrained.files import shards
 
 # In this order: safetensors first; SEDD's training runs keep theirs a folder down.
-WEIGHTS = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "checkpoints-meta/checkpoint.pth")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.safetensors",
+    "pytorch_model.bin",
+    "checkpoints-meta/checkpoint.pth",
+)
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -66,9 +74,13 @@ def _from_hub(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
 
     repository, _, revision = source.partition("@")
     offline = _unreachable(constants.ENDPOINT)
+    fetch = functools.partial(hf_hub_download, repository, revision=revision or None)
     for name in names:
         try:
-            return pathlib.Path(hf_hub_download(repository, name, revision=revision or None, local_files_only=offline))
+            path = pathlib.Path(fetch(name, local_files_only=offline))
+            for shard in shards(path) if name.endswith(".index.json") else ():
+                fetch(shard.name, local_files_only=offline)
+            return path
         except errors.GatedRepoError:
             raise ValueError(
                 f"{field}={source!r}: access is granted on https://huggingface.co/{repository}; ask there, then `hf auth login`"

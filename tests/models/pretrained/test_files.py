@@ -2,6 +2,7 @@
 
 import builtins
 import collections
+import json
 import os
 import pickle
 import struct
@@ -135,6 +136,26 @@ def test_a_dict_that_holds_itself(tmp_path):
     torch_files.write_zip(tmp_path / "endless.pt", pickle.dumps(endless, 2))
     with pytest.raises(ValueError, match="nested without end"):
         read_tensors(tmp_path / "endless.pt")
+
+
+def test_a_sharded_checkpoint_is_read_as_one(tmp_path):
+    parts = {"a.safetensors": {"x": np.arange(3.0)}, "b.safetensors": {"y": np.eye(2), "z": np.zeros(1)}}
+    for name, tensors in parts.items():
+        save_file(tensors, tmp_path / name)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {t: name for name, own in parts.items() for t in own}}))
+    found = read_tensors(index)
+    assert set(found) == {"x", "y", "z"} and (found["y"] == np.eye(2)).all()
+    (tmp_path / "b.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"b\.safetensors.*no such file"):
+        read_tensors(index)
+    for content, message in (
+        ("{}", "is no index of shards"),
+        ('{"weight_map": {"x": "../b"}}', "names a file elsewhere"),
+    ):
+        index.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            read_tensors(index)
 
 
 def test_bad_files_are_told_in_one_line(tmp_path):
