@@ -94,7 +94,7 @@ def tiny(config: ConfigDict) -> ConfigDict:
     config.evaluation.reference_steps = 32
     config.evaluation.temperatures = ()
     config.evaluation.held_out = 128
-    config.verify.perplexity = 6.069  # recorded with this code, at the weights that ship
+    config.verify.perplexity = 5.9588  # recorded with this code, at the weights that ship
     config.verify.tolerance = 0.02
     config.training.steps = 2500
     config.training.batch_size = 64

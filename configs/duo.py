@@ -23,6 +23,6 @@ from configs.language import language_config
 
 def get_config(variant: str = "") -> ConfigDict:
     """Duo (uniform process, 170 M parameters); variant "tiny" runs on random weights."""
-    config = language_config("duo", "s-sahoo/duo", 33.57, "tiny_duo", 18.5075, variant, process="uniform")
+    config = language_config("duo", "s-sahoo/duo", 33.57, "tiny_duo", 28.4347, variant, process="uniform")
     config.evaluation.protocol = "mdlm"
     return config

@@ -23,6 +23,6 @@ from configs.language import language_config
 
 def get_config(variant: str = "") -> ConfigDict:
     """MDLM (absorbing, SUBS, 170 M parameters); variant "tiny" runs on random weights."""
-    config = language_config("mdlm", "kuleshov-group/mdlm-owt", 32.83, "tiny_mdlm", 11.1268, variant)
+    config = language_config("mdlm", "kuleshov-group/mdlm-owt", 32.83, "tiny_mdlm", 16.1916, variant)
     config.evaluation.protocol = "mdlm"
     return config

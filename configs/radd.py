@@ -23,5 +23,5 @@ from configs.language import language_config
 
 def get_config(variant: str = "") -> ConfigDict:
     """RADD (absorbing, no time input, 162 M parameters); variant "tiny" runs on random weights."""
-    config = language_config("radd", "JingyangOu/radd-lambda-dce", 37.98, "tiny_radd", 10.3316, variant)
+    config = language_config("radd", "JingyangOu/radd-lambda-dce", 37.98, "tiny_radd", 15.0556, variant)
     return config

@@ -22,5 +22,5 @@ from configs.language import language_config
 
 def get_config(variant: str = "") -> ConfigDict:
     """SEDD-medium (absorbing, 424 M parameters); variant "tiny" runs on random weights."""
-    config = language_config("sedd", "louaaron/sedd-medium", 29.98, "tiny_sedd_absorb", 8.7894, variant)
+    config = language_config("sedd", "louaaron/sedd-medium", 29.98, "tiny_sedd_absorb", 12.3605, variant)
     return config

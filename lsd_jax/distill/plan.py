@@ -60,12 +60,20 @@ class Problem(NamedTuple):
         return search.cost_table(self.model, self.kernel, coupling, self.tokens, self.keys, times)
 
     def cost(self, coupling: Coupling, times: np.ndarray) -> float:
-        """Nats per sequence: the M-step ELBO of the kernel itself on a grid, in the coupling's order."""
+        """Nats per sequence: the M-step ELBO of the kernel itself on a grid, in the coupling's order.
+
+        Where positions jump many times the table is that ELBO, and grids read the same noise: their differences are not noise.
+        """
         process, length = self.model.process, self.tokens.shape[1]
+        if not process.jumps_once:
+            return search.path_cost(self.table(coupling, times), np.arange(len(times)))
         schedule = Schedule(jnp.asarray(times, jnp.float32), neutral(len(times) - 1))
-        arrays: tuple[Any, ...] = (self.keys, self.tokens.astype(np.int32))
-        if process.jumps_once:  # an array, so that all orders share one compilation
-            arrays += (np.asarray(reveal_thresholds(self.keys, process, coupling, length)),)
+        thresholds = np.asarray(reveal_thresholds(self.keys, process, coupling, length))
+        arrays = (
+            self.keys,
+            self.tokens.astype(np.int32),
+            thresholds,
+        )  # an array, so that all orders share one compilation
         devices = parallel.data_mesh().size
         size = max(parallel.PASS_BYTES // (4 * process.vocab_size * length), 1) * devices
         sampler = Sampler(schedule, self.kernel, IID, length)
@@ -123,7 +131,8 @@ def make_plans(
     plans: dict[int, Plan] = {}
     for m in sorted(steps):
         offered = proposals[m]
-        if plans and settings.grid == "optimal":
+        # An order reveals few distinct things, which a fitted grid can overfit; the divergences of the other processes are smooth.
+        if plans and settings.grid == "optimal" and process.jumps_once:
             fewer = plans[max(plans)]
             offered = [*offered, Plan(fewer.coupling, split_times(process, fewer.times, m), {"source": "fewer steps"})]
         plan = _cheapest(unseen, offered, m)
@@ -181,12 +190,12 @@ def _cheapest(unseen: Problem, offered: Sequence[Plan], steps: int) -> Plan:
 
 def split_times(process: Process, times: np.ndarray, steps: int) -> np.ndarray:
     """A grid of more steps: the widest steps are halved, by the share of positions that they reveal."""
-    left = list(np.asarray(process.mask_share(np.asarray(times)) if process.jumps_once else times, np.float64))
+    left = list(np.asarray(process.mask_share(np.asarray(times)), np.float64))
     left[-1] = 0.0  # the last step reveals all that is left
     while len(left) <= steps:
         widest = int(np.argmax(-np.diff(left)))
         left.insert(widest + 1, (left[widest] + left[widest + 1]) / 2)
-    return class_times(process, -np.diff(left)) if process.jumps_once else np.asarray(left)
+    return class_times(process, -np.diff(left))
 
 
 def check_halving(grid: str, steps: Sequence[int]) -> None:

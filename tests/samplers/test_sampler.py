@@ -10,14 +10,14 @@ import pytest
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.process import make_process
+from lsd_jax.processes.process import make_process, token_dtype
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.file import load_sampler
 from lsd_jax.samplers.kernel import Condition
 from lsd_jax.samplers.registry import KERNELS, SAMPLERS
 from lsd_jax.samplers.sampler import Sampler, nfe_of, sampler, steps_within
 from lsd_jax.samplers.schedule import fixed_grid
-from lsd_jax.samplers.simulate import draw_and_count, sample, smallest_dtype
+from lsd_jax.samplers.simulate import draw_and_count, sample
 from tests.samplers.enumeration import draw, oracle
 
 S, L = 3, 3
@@ -115,7 +115,7 @@ def test_budgets_are_kept(name):
 
 
 def test_tokens_take_as_little_room_as_they_need():
-    assert smallest_dtype(256) is np.uint8 and smallest_dtype(257) is np.int32
+    assert token_dtype(256) is np.uint8 and token_dtype(257) is np.int32
 
 
 def test_a_sampler_is_a_pytree_without_its_facts():
