@@ -31,6 +31,7 @@ def tiny(**changes):
     return config
 
 
+@pytest.mark.slow
 def test_from_network_to_report(tmp_path, capsys):
     # A network of one scale, untrained, compiles in a fraction of the shipped one's time.
     sizes, file = UNetConfig(17, (1, 8, 8), 8, 1, (1,), -1, 8), tmp_path / "unet.safetensors"

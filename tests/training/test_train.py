@@ -74,7 +74,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     ("loss", "process"),
     [
         pytest.param("score_entropy", "absorbing", marks=pytest.mark.slow),
-        ("autoregressive", "absorbing"),
+        pytest.param("autoregressive", "absorbing", marks=pytest.mark.slow),
         pytest.param("denoising", "uniform", marks=pytest.mark.slow),
     ],
 )
