@@ -128,6 +128,10 @@ def make_plans(
     fitted, unseen = problems(model, kernel, paths, settings.draws)
     proposals = _proposals(fitted, settings, times, steps)
     reference = unseen.cost(proposals[min(steps)][0].coupling, times)  # every step of the candidate times
+    refitted = {}
+    if not process.jumps_once and settings.grid != "jys":  # smooth divergences overfit little: all paths serve the grid
+        table = Problem(model, kernel, *paths.repeated(settings.draws)).table(coupling, times)
+        refitted = _grids(table, times, process, settings.grid, steps)
     plans: dict[int, Plan] = {}
     for m in sorted(steps):
         offered = proposals[m]
@@ -136,6 +140,8 @@ def make_plans(
             fewer = plans[max(plans)]
             offered = [*offered, Plan(fewer.coupling, split_times(process, fewer.times, m), {"source": "fewer steps"})]
         plan = _cheapest(unseen, offered, m)
+        if refitted and plan.metrics["source"] == f"{settings.grid} grid":
+            plan = plan._replace(times=times[refitted[m]])
         if settings.order == "learned":
             plan = _learned(fitted, unseen, plan, settings.order_trials)
         if settings.refine and settings.grid == "optimal":
@@ -169,7 +175,7 @@ def _proposals(
             if (gain := search.path_kl(table, indices[m])) < -1e-3 * len(fitted.tokens[0]):
                 logging.warning("M=%d: the fitted grid costs %.3g nats less than every step: overfitted", m, -gain)
             offer(m, f"{settings.grid} grid", coupling, times[indices[m]], search.path_cost(table, indices[m]))
-            for name in _UNTUNED if settings.grid == "optimal" else ():
+            for name in _UNTUNED if settings.grid == "optimal" and process.jumps_once else ():
                 cost = search.path_cost(table, fixed_grids.nearest_indices(name, len(times) - 1, m))
                 offer(m, "untuned grid", coupling, fixed_grids.fixed_grid(name, m), cost)
     for m in steps if settings.order != "fixed" else ():
