@@ -69,11 +69,8 @@ class Problem(NamedTuple):
             return search.path_cost(self.table(coupling, times), np.arange(len(times)))
         schedule = Schedule(jnp.asarray(times, jnp.float32), neutral(len(times) - 1))
         thresholds = np.asarray(reveal_thresholds(self.keys, process, coupling, length))
-        arrays = (
-            self.keys,
-            self.tokens.astype(np.int32),
-            thresholds,
-        )  # an array, so that all orders share one compilation
+        # The order goes in as an array, so that all orders share one compilation.
+        arrays = self.keys, self.tokens.astype(np.int32), thresholds
         devices = parallel.data_mesh().size
         size = max(parallel.PASS_BYTES // (4 * process.vocab_size * length), 1) * devices
         sampler = Sampler(schedule, self.kernel, IID, length)

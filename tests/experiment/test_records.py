@@ -119,6 +119,12 @@ def test_a_run_of_an_earlier_layout_is_refused(tmp_path, kind):
         records.claim(tmp_path, {"seed": 0})
 
 
+def test_a_metric_that_is_no_number_is_left_out_of_the_row(tmp_path):
+    broken = {"sampler": "Euler", "metrics": {"tv3": (float("nan"),) * 3, "gen_ppl": (2.0, 1.0, 3.0)}}
+    records.write_json(tmp_path / "a.json", broken)
+    assert records.read_rows(tmp_path) == [{"sampler": "Euler", "gen_ppl": (2.0, 1.0, 3.0)}]
+
+
 def test_two_runs_in_one_directory(tmp_path):
     with records.locked(tmp_path):
         with pytest.raises(FileExistsError, match=r"^workdir=.*another run is in it \(process \d+ on .+\)$"):
