@@ -15,8 +15,8 @@ Expect (docs/results.md; token error, mean of seeds 0 to 2; the data's own is 0.
 
 from ml_collections import ConfigDict
 
-from configs import countdown
-from configs.common import variant
+from lsd_jax.configs import countdown
+from lsd_jax.configs.common import variant
 
 TEMPERATURES = (0.9, 0.8, 0.7, 0.5)
 SHARES = (0.5, 0.9, 1.0)

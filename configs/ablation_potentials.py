@@ -15,9 +15,9 @@ Expect (docs/results.md; nats per sequence above the continuous-time ELBO, mean 
 
 from ml_collections import ConfigDict
 
-from configs import text
-from configs.ablation_countdown import EULER, FEW, OURS, compare
-from configs.common import variant
+from lsd_jax.configs import text
+from lsd_jax.configs.ablation_countdown import EULER, FEW, OURS, compare
+from lsd_jax.configs.common import variant
 
 SEQUENCES = (64, 2048)  # training sequences that the potentials are fitted on
 TEMPERATURES = (0.9, 0.8)

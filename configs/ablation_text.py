@@ -15,9 +15,9 @@ Expect (docs/results.md; nats per sequence above the continuous-time ELBO, mean 
 
 from ml_collections import ConfigDict
 
-from configs import text
-from configs.ablation_countdown import BASE, DILATED, EULER, FEW, LSD, OURS, SHARED, compare, kl_mix
-from configs.common import variant
+from lsd_jax.configs import text
+from lsd_jax.configs.ablation_countdown import BASE, DILATED, EULER, FEW, LSD, OURS, SHARED, compare, kl_mix
+from lsd_jax.configs.common import variant
 
 TEMPERATURES = (0.9, 0.8, 0.7)
 SHARES = (0.5, 1.0)

@@ -13,9 +13,9 @@ Expect (docs/results.md; path KL in nats per sequence, mean of seeds 0 to 2):
 
 from ml_collections import ConfigDict
 
-from configs import countdown
-from configs.ablation_countdown import BASE, EULER, FEW, LSD, compare, kl_mix
-from configs.common import variant
+from lsd_jax.configs import countdown
+from lsd_jax.configs.ablation_countdown import BASE, EULER, FEW, LSD, compare, kl_mix
+from lsd_jax.configs.common import variant
 
 SHARES = (0.5, 1.0)
 

@@ -14,9 +14,9 @@ Expect (docs/results.md; path KL in nats per sequence, mean of seeds 0 to 2; the
 
 from ml_collections import ConfigDict
 
-from configs import ablation_uniform
-from configs.ablation_countdown import BASE, EULER, compare
-from configs.common import variant
+from lsd_jax.configs import ablation_uniform
+from lsd_jax.configs.ablation_countdown import BASE, EULER, compare
+from lsd_jax.configs.common import variant
 
 SEQUENCES = 1024  # training sequences that the potentials are fitted on
 FIXED = "grid: halving, and potentials"

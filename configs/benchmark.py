@@ -18,7 +18,7 @@ Expect (seed 0, revision 2070f6667912; mean rank over the sample metrics of five
 
 from ml_collections import ConfigDict
 
-from configs.common import base_config, variant
+from lsd_jax.configs.common import base_config, variant
 
 BASE = {
     "distill.steps": 0,
@@ -118,7 +118,7 @@ def get_config(variant_name: str = "") -> ConfigDict:
         ValueError: another variant.
     """
     if variant_name not in ("", "full"):
-        raise ValueError(f"configs/benchmark.py:{variant_name}: the only variant is 'full'")
+        raise ValueError("the only variant is 'full'")
     full = variant_name == "full"
     config = base_config()
     config.cpu_devices = 2

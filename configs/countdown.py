@@ -13,7 +13,7 @@ Expect (seed 0; token error of 2,048 samples; the data's own is 0.0028):
 
 from ml_collections import ConfigDict
 
-from configs.common import base_config
+from lsd_jax.configs.common import base_config
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ nothing, the code is the same.
 
 from ml_collections import ConfigDict
 
-from configs.common import base_config
+from lsd_jax.configs.common import base_config
 
 VARIANTS = ("", "lsd", "tiny")
 
@@ -37,7 +37,7 @@ def language_config(
         ValueError: unknown variant.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"--config=...:{variant}: choose one of {VARIANTS[1:]}, or nothing after the file's name")
+        raise ValueError(f"choose one of {VARIANTS[1:]} after the colon, or nothing")
     config = base_config()
     config.data.name = "tokens"
     config.data.sequence_length, config.data.vocab_size = 1024, 50257

@@ -18,7 +18,7 @@ this size.
 
 from ml_collections import ConfigDict
 
-from configs.language import language_config
+from lsd_jax.configs.language import language_config
 
 
 def get_config(variant: str = "") -> ConfigDict:

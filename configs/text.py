@@ -21,7 +21,7 @@ and the scorer as lsd_jax/shipped/weights/README.md says.
 
 from ml_collections import ConfigDict
 
-from configs.common import base_config
+from lsd_jax.configs.common import base_config
 
 
 def get_config() -> ConfigDict:

@@ -5,6 +5,7 @@ Three nouns: `Diffusion` (a model), `Sampler` (what is learned), `Task` (a kind 
 
 from lsd_jax.distill.distill import distill
 from lsd_jax.distill.settings import AlignmentSettings, OptimizeSettings, StudentSettings, TeacherSettings
+from lsd_jax.errors import InputError
 from lsd_jax.models.load import load_model
 from lsd_jax.models.model import Diffusion, Identity
 from lsd_jax.models.torch import from_torch
@@ -33,6 +34,7 @@ __all__ = [
     "Exponential",
     "Geometric",
     "Identity",
+    "InputError",
     "Judge",
     "LogLinear",
     "OptimizeSettings",

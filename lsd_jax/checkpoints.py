@@ -2,9 +2,13 @@
 
 import pathlib
 import signal
+import time
 
 import jax
 from absl import logging
+
+from lsd_jax import parallel
+from lsd_jax.errors import InputError
 
 
 class Manager:
@@ -34,13 +38,15 @@ class Manager:
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore_latest(self, state, iterator=None):
-        """The newest (state, iterator), or the arguments unchanged where there is no checkpoint.
+        """The newest (state, iterator) that can be read, or the arguments unchanged where there is no checkpoint.
+
+        Checkpoints that are newer and cannot be read are moved to the folder with ".unreadable" after its name; the log says so.
 
         Raises:
-            ValueError: the newest checkpoint is truncated or of another shape; the message names its folder.
+            ValueError: none can be read: truncated, or of another shape; the message names the newest one's folder.
         """
-        step = self._manager.latest_step()
-        if step is None:
+        steps, reasons = sorted(self._manager.all_steps(), reverse=True), {}
+        if not steps:
             return state, iterator
         import orbax.checkpoint as ocp
 
@@ -50,16 +56,32 @@ class Manager:
             import grain
 
             items["data"] = grain.checkpoint.CheckpointRestore(iterator)
-        try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:  # orbax, tensorstore and zarr each raise their own
-            reason = " ".join(str(error).split())[:300]
-            raise ValueError(
-                f"checkpoint {self._folder / str(step)} cannot be read ({type(error).__name__}: {reason}); "
-                "delete that folder to go on from the one before"
-            ) from None
-        logging.info("resumed from step %d in %s", step, self._folder)
-        return restored["state"], restored.get("data", iterator) if iterator is not None else None
+        for step in steps:
+            try:
+                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+            except Exception as error:  # orbax, tensorstore and zarr each raise their own
+                reasons[step] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                continue
+            self._set_aside(reasons)
+            logging.info("resumed from step %d in %s", step, self._folder)
+            return restored["state"], restored.get("data", iterator) if iterator is not None else None
+        raise InputError(
+            f"checkpoint {self._folder / str(steps[0])} cannot be read ({reasons[steps[0]]}), nor is an earlier one; delete "
+            f"{self._folder} to start anew"
+        )
+
+    def _set_aside(self, reasons: dict[int, str]) -> None:
+        """Moves unreadable checkpoints out of the way of those that will be written at their steps."""
+        if not reasons:
+            return
+        aside = self._folder.with_name(self._folder.name + ".unreadable")
+        for step, reason in reasons.items():
+            logging.warning("checkpoint %s cannot be read (%s): moved to %s", self._folder / str(step), reason, aside)
+            if jax.process_index() == 0:
+                aside.mkdir(exist_ok=True)
+                (self._folder / str(step)).rename(aside / f"{step}-{time.time_ns()}")
+        parallel.barrier("unreadable checkpoints")
+        self._manager.reload()
 
     def close(self) -> None:
         self._manager.wait_until_finished()

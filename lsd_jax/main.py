@@ -1,19 +1,24 @@
 """Entry point: `python -m lsd_jax.main --config=configs/text.py`. Short on purpose: the stages are in experiment/stages.py."""
 
+import functools
 import io
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from lsd_jax.errors import InputError
 from lsd_jax.experiment import stages
-from lsd_jax.experiment.renamed import renamed
+from lsd_jax.experiment.arguments import parse
 
 FLAGS = flags.FLAGS
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The experiment, e.g. configs/text.py.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "The experiment: a file, or the name of a shipped config: text.", lock_config=True
+)
 flags.DEFINE_string("workdir", "", "Run directory; by default runs/ and the config's name.")
 flags.DEFINE_enum("stage", "all", (*stages.STAGES, "sample"), "What to run; a finished stage is not run again.")
 flags.DEFINE_string("student", "", "--stage=sample: a student.json.")
@@ -32,7 +37,7 @@ flags.DEFINE_integer("num_processes", None, "--distributed outside a pod or SLUR
 flags.DEFINE_integer("process_id", None, "--distributed outside a pod or SLURM: which of them this is.")
 
 
-def main(argv: list[str]) -> None:
+def main(typed: Sequence[str], argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     config = _CONFIG.value
@@ -55,8 +60,8 @@ def main(argv: list[str]) -> None:
             chosen = {"student": FLAGS.student, "name": FLAGS.sampler, "steps": FLAGS.steps, "prompt": FLAGS.prompt}
             stages.sample(config, workdir, **chosen, count=FLAGS.num_samples, output=FLAGS.output)
         else:
-            stages.run(config, workdir, FLAGS.stage, command=" ".join(["python -m lsd_jax.main", *sys.argv[1:]]))
-    except (ValueError, OSError) as error:
+            stages.run(config, workdir, FLAGS.stage, command=" ".join(["python -m lsd_jax.main", *typed]))
+    except (InputError, OSError) as error:
         if FLAGS.verbosity >= 1:  # --verbosity=1 shows where it came from
             raise
         sys.exit(f"error: {error}")
@@ -67,8 +72,7 @@ def cli() -> None:
     flags.mark_flag_as_required("config")
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().addFilter(lambda record: record.levelno >= 40 or "lsd_jax" in record.pathname)
-    sys.argv = renamed(sys.argv)
-    app.run(main)
+    app.run(functools.partial(main, sys.argv[1:]), flags_parser=parse)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from lsd_jax.errors import InputError
+
 # Every shard_map here turns the check of varying axes off: a scan inside a sampler or an oracle would otherwise have to
 # know that it runs on a shard. Gradients are therefore taken locally, with no collective inside what is differentiated,
 # and averaged once; tests compare them on eight devices with one.
@@ -129,21 +131,29 @@ def from_first(make: Callable[[], Any]) -> Any:
     """
     if jax.process_count() == 1:
         return make()
-    told = {}
+    told, failed = {}, None
     if jax.process_index() == 0:
         try:
             told = {"value": make()}
-        except (ValueError, OSError) as error:
-            told = {"error": _ERRORS.get(type(error), "ValueError"), "message": str(error)}
+        except Exception as error:  # a bug too: the others would wait for its answer until their heartbeat
+            failed = error
+            known = type(error) in _ERRORS.values()
+            told = {
+                "error": type(error).__name__ if known else "RuntimeError",
+                "message": str(error) if known else f"process 0 failed: {type(error).__name__}: {error}",
+            }
     raw = np.frombuffer(json.dumps(told).encode(), np.uint8)
     size = int(broadcast(np.int64(len(raw))))
     told = json.loads(bytes(broadcast(raw if jax.process_index() == 0 else np.zeros(size, np.uint8))))
+    if failed is not None:
+        raise failed
     if "error" in told:
-        raise {name: kind for kind, name in _ERRORS.items()}[told["error"]](told["message"])
+        raise _ERRORS[told["error"]](told["message"])
     return told["value"]
 
 
-_ERRORS = {kind: kind.__name__ for kind in (ValueError, OSError, FileNotFoundError, FileExistsError, PermissionError)}
+_KINDS = (InputError, ValueError, OSError, FileNotFoundError, FileExistsError, PermissionError, RuntimeError)
+_ERRORS = {kind.__name__: kind for kind in _KINDS}
 
 
 def broadcast(array: np.ndarray) -> np.ndarray:
@@ -182,7 +192,7 @@ def in_batches(function: Callable, batch_size: int, *arrays, progress: Callable[
     """
     mesh = data_mesh()
     if batch_size % mesh.size:
-        raise ValueError(f"batch_size={batch_size}: is not divisible by {mesh.size} devices")
+        raise InputError(f"batch_size={batch_size}: is not divisible by {mesh.size} devices")
     count = len(arrays[0])
     order = np.arange(-(-count // batch_size) * batch_size) % count
     results = []

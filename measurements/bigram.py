@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from configs import ablation_uniform_potentials
+from lsd_jax.configs import ablation_uniform_potentials
 from lsd_jax.distill.distill import potential_rows
 from lsd_jax.experiment.records import revision, write_json
 from lsd_jax.tasks.chain_laws import Chain

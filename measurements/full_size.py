@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import language
 from lsd_jax import parallel
+from lsd_jax.configs import language
 from lsd_jax.distill.cost_table import cost_rows
 from lsd_jax.experiment.records import revision, write_json
 from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
@@ -144,7 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.estimate:
         for name in LANGUAGE:
-            found = estimate(importlib.import_module(f"configs.{name}").get_config())
+            found = estimate(importlib.import_module(f"lsd_jax.configs.{name}").get_config())
             print(name, ", ".join(f"{key} {value:,.1f}" for key, value in found.items()), sep=": ")
         return
     result = measure(arguments.size, arguments.steps, arguments.batch, arguments.dtype)

@@ -22,3 +22,29 @@ def test_truncated_checkpoint_is_named(tmp_path):
             file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"c/5 cannot be read"):
         Manager(tmp_path / "c").restore_latest({"a": jnp.zeros(1000)})
+
+
+def test_one_before_a_truncated_checkpoint_is_read(tmp_path):
+    manager = Manager(tmp_path / "c")
+    for step in (5, 10):
+        manager.save(step, {"a": jnp.full(1000, float(step))})
+    manager.close()
+    for file in (tmp_path / "c" / "10").rglob("*"):
+        if file.is_file() and file.stat().st_size > 200:
+            file.write_bytes(file.read_bytes()[:100])
+    manager = Manager(tmp_path / "c")
+    state, _ = manager.restore_latest({"a": jnp.zeros(1000)})
+    assert state["a"][0] == 5
+    manager.save(10, {"a": jnp.full(1000, 11.0)})  # its place is free again
+    manager.close()
+    assert Manager(tmp_path / "c").restore_latest({"a": jnp.zeros(1000)})[0]["a"][0] == 11
+    assert len(list((tmp_path / "c.unreadable").iterdir())) == 1  # and nothing was deleted
+
+
+def test_a_state_of_another_shape_moves_nothing(tmp_path):
+    manager = Manager(tmp_path / "c")
+    manager.save(5, {"a": jnp.zeros(3)})
+    manager.close()
+    with pytest.raises(ValueError, match=r"c/5 cannot be read"):
+        Manager(tmp_path / "c").restore_latest({"b": jnp.zeros(4)})
+    assert (tmp_path / "c" / "5").exists()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lsd_jax.experiment.renamed import renamed
+from lsd_jax.experiment.arguments import renamed
 
 
 @pytest.mark.parametrize(

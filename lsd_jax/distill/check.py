@@ -12,6 +12,7 @@ from lsd_jax.distill.plan import GRIDS, ORDERS, check_halving
 from lsd_jax.distill.potentials import absorbing
 from lsd_jax.distill.settings import OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.distill.student import init_student
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.kernel import Kernel, check_kernel
@@ -52,19 +53,19 @@ def check_teacher(teacher: TeacherSettings, rows: int | None) -> None:
     """Raises ValueError or FileNotFoundError where a teacher cannot be made; `rows` sequences of data, None for none."""
     devices = parallel.data_mesh().size
     if teacher.source not in _SOURCES:
-        raise ValueError(f"source={teacher.source!r}: choose one of {_SOURCES}")
+        raise InputError(f"source={teacher.source!r}: choose one of {_SOURCES}")
     if teacher.cache and not pathlib.Path(teacher.cache).expanduser().is_file():
         raise FileNotFoundError(f"cache={teacher.cache!r}: no such file")
     if teacher.steps < 1:
-        raise ValueError(f"steps={teacher.steps}: must be 1 or more")
+        raise InputError(f"steps={teacher.steps}: must be 1 or more")
     if teacher.paths < 1:
-        raise ValueError(f"paths={teacher.paths}: must be 1 or more")
+        raise InputError(f"paths={teacher.paths}: must be 1 or more")
     if teacher.paths % devices:
-        raise ValueError(f"paths={teacher.paths}: is not divisible by {devices} devices")
+        raise InputError(f"paths={teacher.paths}: is not divisible by {devices} devices")
     if teacher.source == "data" and rows is None:
-        raise ValueError("source='data': needs sequences to lead to")
+        raise InputError("source='data': needs sequences to lead to")
     if teacher.source == "data" and teacher.paths > rows:
-        raise ValueError(f"paths={teacher.paths}: is more than the {rows} sequences of data")
+        raise InputError(f"paths={teacher.paths}: is more than the {rows} sequences of data")
 
 
 def check_student(process: Process, length: int, student: StudentSettings) -> None:
@@ -75,21 +76,21 @@ def check_student(process: Process, length: int, student: StudentSettings) -> No
     coupling.check_length(length)
     for field, choices in (("grid", GRIDS), ("order", ORDERS)):
         if getattr(student, field) not in choices:
-            raise ValueError(f"{field}={getattr(student, field)!r}: choose one of {choices}")
+            raise InputError(f"{field}={getattr(student, field)!r}: choose one of {choices}")
     if not process.jumps_once and (student.order != "fixed" or student.grid == "profile"):
-        raise ValueError(
+        raise InputError(
             f"order={student.order!r}: with grid {student.grid!r}, only the absorbing process has an order of reveals; choose "
             "order='fixed' and another grid"
         )
     for field, least in (("draws", 1), ("grid_points", 2), ("potentials", 0)):
         if getattr(student, field) < least:
-            raise ValueError(f"{field}={getattr(student, field)}: must be {least} or more")
+            raise InputError(f"{field}={getattr(student, field)}: must be {least} or more")
     check_sharpness(student.temperature, student.top_p)
     init_student(kernel, coupling, student.coefficient, 1, None, student.temperature)
     check_coupling(kernel, coupling)
     for field, plain in (("order", "fixed"), ("potentials", 0)):
         if not isinstance(kernel, Kernel) and getattr(student, field) != plain:
-            raise ValueError(
+            raise InputError(
                 f"{field}={getattr(student, field)!r}: kernel {kernel.name!r} draws in stages of its own; choose {plain!r}"
             )
 
@@ -97,17 +98,17 @@ def check_student(process: Process, length: int, student: StudentSettings) -> No
 def check_steps(steps: Sequence[int], student: StudentSettings, teacher: TeacherSettings) -> None:
     """Raises ValueError where a number of steps has no student."""
     if not steps:
-        raise ValueError("steps=(): is empty; name at least one number of steps")
+        raise InputError("steps=(): is empty; name at least one number of steps")
     check_halving(student.grid, steps)
     for m in steps:
         if m < 1:
-            raise ValueError(f"steps={m}: at least one step is needed")
+            raise InputError(f"steps={m}: at least one step is needed")
         if m > teacher.steps:
-            raise ValueError(f"steps={m}: is more than the teacher's {teacher.steps} steps")
+            raise InputError(f"steps={m}: is more than the teacher's {teacher.steps} steps")
         if m > student.grid_points and not (
             student.grid == "jys" or (student.grid in FIXED_GRIDS and student.order == "fixed")
         ):
-            raise ValueError(f"steps={m}: is more than the {student.grid_points} candidate times, grid_points")
+            raise InputError(f"steps={m}: is more than the {student.grid_points} candidate times, grid_points")
 
 
 def check_potentials(
@@ -122,22 +123,22 @@ def check_potentials(
     if not count:
         return
     if count < 4:
-        raise ValueError(f"potentials={count}: 0 for none, or at least 4 sequences to fit on")
+        raise InputError(f"potentials={count}: 0 for none, or at least 4 sequences to fit on")
     if process.ordered:
-        raise ValueError(f"potentials={count}: need the absorbing or the uniform process, not {process.name!r}")
+        raise InputError(f"potentials={count}: need the absorbing or the uniform process, not {process.name!r}")
     if not process.jumps_once and student.coupling.name != "iid":
-        raise ValueError(
+        raise InputError(
             f"potentials={count}: under uniform noise need coupling.name='iid', not {student.coupling.name!r}"
         )
     if optimization.steps and optimization.objective != "path_kl":
-        raise ValueError(f"potentials={count}: go with objective 'path_kl', or without an optimization")
+        raise InputError(f"potentials={count}: go with objective 'path_kl', or without an optimization")
     if process.vocab_size > absorbing.MAX_VOCAB:
-        raise ValueError(
+        raise InputError(
             f"potentials={count}: need a table of {process.vocab_size} tokens squared; at most {absorbing.MAX_VOCAB} tokens"
         )
     available, where = (teacher.paths, "teacher paths") if teacher.source == "samples" else (rows, "training sequences")
     if count > available:
-        raise ValueError(f"potentials={count}: is more than the {available} {where}")
+        raise InputError(f"potentials={count}: is more than the {available} {where}")
 
 
 def checked_data(model: Diffusion, data: np.ndarray | None) -> np.ndarray | None:
@@ -146,8 +147,8 @@ def checked_data(model: Diffusion, data: np.ndarray | None) -> np.ndarray | None
         return None
     tokens = np.asarray(data)
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer) or not tokens.size:
-        raise ValueError(f"data={tokens.dtype} {tokens.shape}: must be integers of shape (n, L)")
+        raise InputError(f"data={tokens.dtype} {tokens.shape}: must be integers of shape (n, L)")
     if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:
         wrong = int(tokens.min()) if tokens.min() < 0 else int(tokens.max())
-        raise ValueError(f"data={wrong}: the model's tokens are 0 ... {model.process.vocab_size - 1}")
+        raise InputError(f"data={wrong}: the model's tokens are 0 ... {model.process.vocab_size - 1}")
     return tokens

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax import parallel
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
 from lsd_jax.samplers.bridge import bridge_state, reveal_thresholds
 from lsd_jax.samplers.coupling import IID, Coupling
@@ -103,7 +104,7 @@ def shortest_paths(table: np.ndarray, max_steps: int) -> dict[int, np.ndarray]:
     """
     fine = table.shape[0]
     if max_steps > fine:
-        raise ValueError(f"steps={max_steps}: is more than the {fine} candidate steps of the cost table")
+        raise InputError(f"steps={max_steps}: is more than the {fine} candidate steps of the cost table")
     best = np.full((max_steps + 1, fine + 1), np.inf)
     previous = np.zeros((max_steps + 1, fine + 1), int)
     best[0, 0] = 0

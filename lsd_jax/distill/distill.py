@@ -20,6 +20,7 @@ from lsd_jax.distill.potentials import absorbing, uniform
 from lsd_jax.distill.settings import OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.distill.student import init_student
 from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher
+from lsd_jax.errors import InputError
 from lsd_jax.keys import RowStream, Stream, generator, named_key, sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
@@ -81,12 +82,12 @@ def distill(
     tokens = checked_data(model, data)
     length = tokens.shape[1] if length is None and tokens is not None else length
     if length is None:
-        raise ValueError("length=None: say how many tokens a sequence has, or give data")
+        raise InputError("length=None: say how many tokens a sequence has, or give data")
     for name, values in (("length", (length,)), ("steps", steps)):
         if wrong := [value for value in values if not isinstance(value, int | np.integer) or value < 1]:
-            raise ValueError(f"{name}={wrong[0]!r}: must be a whole number, 1 or more")
+            raise InputError(f"{name}={wrong[0]!r}: must be a whole number, 1 or more")
     if tokens is not None and tokens.shape[1] != length:
-        raise ValueError(f"data={tokens.shape}: its sequences have {tokens.shape[1]} tokens, not length={length}")
+        raise InputError(f"data={tokens.shape}: its sequences have {tokens.shape[1]} tokens, not length={length}")
     student = student or default_student(model.process)
     teacher = teacher or default_teacher(model.process, length, tokens)
     teacher = teacher if paths is None else dataclasses.replace(teacher, paths=paths)
@@ -108,7 +109,7 @@ def distill(
         if all(weights) and weights[0] != weights[1]:
             changed.append("network")
         if changed:
-            raise ValueError(f"folder={str(folder)!r}: M={m} was distilled with another {', '.join(changed)}")
+            raise InputError(f"folder={str(folder)!r}: M={m} was distilled with another {', '.join(changed)}")
     if todo := [m for m in steps if m not in found]:
         found |= run(todo)
     else:

@@ -18,6 +18,7 @@ from lsd_jax.distill.objectives.registry import get_objective
 from lsd_jax.distill.settings import OptimizeSettings
 from lsd_jax.distill.student import Student
 from lsd_jax.distill.teacher import TeacherPaths
+from lsd_jax.errors import InputError
 from lsd_jax.keys import PathStream
 from lsd_jax.models.model import Diffusion
 from lsd_jax.progress import MetricWriter, Progress
@@ -42,14 +43,14 @@ def check_sizes(settings: OptimizeSettings, paths: int, devices: int) -> None:
     count = _count(settings, paths)
     fitted = count * 3 // 4
     if paths % 4:
-        raise ValueError(f"paths={paths}: must be a multiple of 4: a quarter of the paths judges the optimization")
+        raise InputError(f"paths={paths}: must be a multiple of 4: a quarter of the paths judges the optimization")
     if count % (4 * devices) or settings.batch_size % devices or fitted % settings.batch_size:
-        raise ValueError(
+        raise InputError(
             f"batch_size={settings.batch_size}: must be a multiple of {devices} devices and divide three quarters of the "
             f"paths (times draws), {count}, themselves a multiple of four times the devices"
         )
     if settings.steps % _CHUNK:
-        raise ValueError(f"steps={settings.steps}: must be a multiple of {_CHUNK}")
+        raise InputError(f"steps={settings.steps}: must be a multiple of {_CHUNK}")
 
 
 def _count(settings: OptimizeSettings, paths: int) -> int:
@@ -146,7 +147,7 @@ def optimize(
             state, aux = _chunk(state, frozen, data, settings, mesh)
             values = {name: float(value[-1]) for name, value in aux.items()}
             if not np.isfinite(values["loss"]):
-                raise ValueError(
+                raise InputError(
                     f"learning_rate={settings.learning_rate}: too large; the loss of the M={student.steps} student is "
                     f"{values['loss']} at step {done}"
                 )

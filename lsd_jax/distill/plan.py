@@ -21,6 +21,7 @@ from lsd_jax.distill import cost_table as search
 from lsd_jax.distill.jys import jys_grids
 from lsd_jax.distill.settings import StudentSettings
 from lsd_jax.distill.teacher import TeacherPaths
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers import orders
@@ -204,7 +205,7 @@ def split_times(process: Process, times: np.ndarray, steps: int) -> np.ndarray:
 def check_halving(grid: str, steps: Sequence[int]) -> None:
     """Raises ValueError where a grid that halves is asked for an M that is no power of two."""
     if grid in HALVING and (missing := [m for m in steps if m < 1 or m & (m - 1)]):
-        raise ValueError(
+        raise InputError(
             f"grid={grid!r}: halves the grid, so every M must be a power of two; steps={missing} holds no power of two"
         )
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel, StagedKernel
@@ -82,16 +83,16 @@ def init_student(
             M + 1 falling times from 1 to 0.
     """
     if steps < 1:
-        raise ValueError(f"steps={steps}: at least one step is needed")
+        raise InputError(f"steps={steps}: at least one step is needed")
     if coefficient not in COEFFICIENTS:
-        raise ValueError(f"coefficient={coefficient!r}: choose one of {COEFFICIENTS}")
+        raise InputError(f"coefficient={coefficient!r}: choose one of {COEFFICIENTS}")
     if not 0 <= temperature < np.inf:
-        raise ValueError(f"temperature={temperature}: must be 0 (the likeliest token) or more")
+        raise InputError(f"temperature={temperature}: must be 0 (the likeliest token) or more")
     logits = np.zeros(steps)
     if time_grid is not None:
         grid = np.asarray(time_grid, np.float64)
         if len(grid) != steps + 1 or grid[0] != 1 or grid[-1] != 0 or not (np.diff(grid) < 0).all():
-            raise ValueError(f"time_grid: of {steps} steps falls from 1 to 0 in {steps + 1} values, not {grid}")
+            raise InputError(f"time_grid: of {steps} steps falls from 1 to 0 in {steps + 1} values, not {grid}")
         logits = np.log(-np.diff(grid))
     neutral = jnp.zeros(steps)
     logits, log_temperature = (

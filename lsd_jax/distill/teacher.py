@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from lsd_jax import parallel
+from lsd_jax.errors import InputError
 from lsd_jax.files import write_whole
 from lsd_jax.keys import fold_each, sequence_keys
 from lsd_jax.models.model import Diffusion
@@ -74,7 +75,7 @@ def sample_teacher(
     """
     mesh = parallel.data_mesh()
     if paths % mesh.size:
-        raise ValueError(f"paths={paths}: is not divisible by {mesh.size} devices")
+        raise InputError(f"paths={paths}: is not divisible by {mesh.size} devices")
     schedule = uniform_schedule(steps)
     many = Sampler(schedule, kernel, coupling, length)
 
@@ -149,9 +150,9 @@ def _read(file: pathlib.Path, recipe: dict[str, Any]) -> list[np.ndarray]:
         with file.open("rb") as stream, np.load(stream) as saved:
             paths, made = [saved[field.name] for field in dataclasses.fields(TeacherPaths)], str(saved["recipe"])
     except Exception as error:
-        raise ValueError(f"cache={str(file)!r}: cannot be read ({error}); delete it to draw it again") from None
+        raise InputError(f"cache={str(file)!r}: cannot be read ({error}); delete it to draw it again") from None
     if made != json.dumps(recipe, sort_keys=True):
         old = json.loads(made)
         changed = sorted(name for name in recipe.keys() | old.keys() if old.get(name) != recipe.get(name))
-        raise ValueError(f"cache={str(file)!r}: was made with other settings of {', '.join(changed)}; use another file")
+        raise InputError(f"cache={str(file)!r}: was made with other settings of {', '.join(changed)}; use another file")
     return paths

@@ -11,6 +11,7 @@ import ml_collections
 from lsd_jax.distill import check as distillation
 from lsd_jax.distill.objectives.registry import check_objective
 from lsd_jax.distill.optimize import check_sizes
+from lsd_jax.errors import InputError
 from lsd_jax.experiment import build
 from lsd_jax.models.backbones import NETWORKS, PUBLISHED
 from lsd_jax.models.ddit import DTYPES
@@ -28,7 +29,7 @@ def section(name: str) -> Iterator[None]:
     """Adds a config's section to errors of the library, which begin with the parameter: "grid='x': ..."."""
     try:
         yield
-    except (ValueError, FileNotFoundError) as error:
+    except (InputError, FileNotFoundError) as error:
         message = str(error)
         if not _PARAMETER.match(message) or message.startswith("config."):
             raise
@@ -48,7 +49,7 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, 
         ValueError, FileNotFoundError: one line naming the field or file.
     """
     if config.seed < 0 or any(seed < 0 for seed in config.seeds):
-        raise ValueError(f"config.seed={config.seed}, seeds={config.seeds}: must be 0 or more")
+        raise InputError(f"config.seed={config.seed}, seeds={config.seeds}: must be 0 or more")
     with section("process"):
         process = build.process_of(config)
     task = _check_task(config, stage, process)
@@ -65,7 +66,7 @@ def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process)
     with section("data"):
         task = build.task_of(config, judged=False)
         if config.data.sequence_length < 1:
-            raise ValueError(f"sequence_length={config.data.sequence_length}: must be 1 or more")
+            raise InputError(f"sequence_length={config.data.sequence_length}: must be 1 or more")
         task.prepare()
     if stage in ("all", "evaluate"):
         settings, devices = config.evaluation, jax.device_count()
@@ -82,14 +83,14 @@ def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process)
             }
             for field, least in fields.items():
                 if settings[field] < least:
-                    raise ValueError(f"{field}={settings[field]}: must be {least} or more")
+                    raise InputError(f"{field}={settings[field]}: must be {least} or more")
             if any(not 0 <= temperature < float("inf") for temperature in settings.temperatures):
-                raise ValueError(f"temperatures={settings.temperatures}: each must be 0 (the likeliest token) or more")
+                raise InputError(f"temperatures={settings.temperatures}: each must be 0 (the likeliest token) or more")
             if settings.batch_size % devices:
-                raise ValueError(f"batch_size={settings.batch_size}: is not divisible by {devices} devices")
+                raise InputError(f"batch_size={settings.batch_size}: is not divisible by {devices} devices")
             build.task_of(config)
     if process.ordered and not task.shape:
-        raise ValueError(f"config.process.name='gaussian': is for ordered values, not for {config.data.name!r}")
+        raise InputError(f"config.process.name='gaussian': is for ordered values, not for {config.data.name!r}")
     return task
 
 
@@ -99,14 +100,14 @@ def _check_model(
     """Checks the network; returns whether it reads the time."""
     name = config.model.name
     if name not in (names := (*NETWORKS, *PUBLISHED, "oracle")):
-        raise ValueError(f"config.model.name={name!r}: choose one of {names}")
+        raise InputError(f"config.model.name={name!r}: choose one of {names}")
     if config.model.dtype not in DTYPES:
-        raise ValueError(f"config.model.dtype={config.model.dtype!r}: choose one of {DTYPES}")
+        raise InputError(f"config.model.dtype={config.model.dtype!r}: choose one of {DTYPES}")
     if name == "unet" and not task.shape:
-        raise ValueError(f"config.model.name='unet': is for images; config.data.name is {config.data.name!r}")
+        raise InputError(f"config.model.name='unet': is for images; config.data.name is {config.data.name!r}")
     if name in PUBLISHED and process.name not in PUBLISHED[name].processes:
         known = PUBLISHED[name].processes
-        raise ValueError(f"config.process.name={process.name!r}: {name.upper()} networks know {known}")
+        raise InputError(f"config.process.name={process.name!r}: {name.upper()} networks know {known}")
     if name == "oracle":
         with section("data"):
             return task.oracle(process).time_conditioned
@@ -124,9 +125,9 @@ def trained_here(config: ml_collections.ConfigDict) -> bool:
 
 def _check_training(config: ml_collections.ConfigDict, stage: str, process: Process) -> None:
     if config.training.loss == "autoregressive" and stage != "train":
-        raise ValueError("config.training.loss='autoregressive': trains a scorer; it goes with --stage=train only")
+        raise InputError("config.training.loss='autoregressive': trains a scorer; it goes with --stage=train only")
     if process.ordered and config.training.loss != "denoising":
-        raise ValueError(f"config.training.loss={config.training.loss!r}: the gaussian process trains by 'denoising'")
+        raise InputError(f"config.training.loss={config.training.loss!r}: the gaussian process trains by 'denoising'")
 
 
 def _check_student(config: ml_collections.ConfigDict, process: Process, time_conditioned: bool) -> None:
@@ -138,7 +139,7 @@ def _check_student(config: ml_collections.ConfigDict, process: Process, time_con
         distillation.check_student(process, config.data.sequence_length, student)
         check_time(get_kernel(student.kernel), time_conditioned)
         if wrong := [m for m in config.student.steps if m < 1]:
-            raise ValueError(f"steps={wrong[0]}: at least one step is needed")
+            raise InputError(f"steps={wrong[0]}: at least one step is needed")
 
 
 def check_distillation(config: ml_collections.ConfigDict, process: Process, task: Task) -> None:
@@ -165,9 +166,9 @@ def check_study(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.
         entries: (task, sampler) -> its config, and whether it is distilled.
     """
     if any(budget < 1 for budget in config.nfe):
-        raise ValueError(f"config.nfe={config.nfe}: each number of network evaluations must be 1 or more")
+        raise InputError(f"config.nfe={config.nfe}: each number of network evaluations must be 1 or more")
     if len(config.tasks) > 1 and any(trained_here(own) for own, _ in entries.values()):
-        raise ValueError("config.model.weights='': a study of several tasks trains no network; name weights for each")
+        raise InputError("config.model.weights='': a study of several tasks trains no network; name weights for each")
     tasks: dict[str, tuple[bool, Process, Task]] = {}
     for (name, _), (own, distilled) in entries.items():
         if name not in tasks:

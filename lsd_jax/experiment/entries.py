@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from lsd_jax.errors import InputError
 from lsd_jax.samplers.kernel import AnyKernel, EventSampler
 from lsd_jax.samplers.registry import SAMPLERS, get_sampler
 from lsd_jax.samplers.schedule import FIXED_GRIDS
@@ -30,7 +31,7 @@ def resolve(config: ml_collections.ConfigDict, entry: Entry, field: str = "sampl
         for parent in parents:
             fields = fields[parent] if parent in fields else {}
         if last not in fields:
-            raise ValueError(f"config.{field}: {entry.name!r} changes config.{name}, which does not exist")
+            raise InputError(f"config.{field}: {entry.name!r} changes config.{name}, which does not exist")
         fields[last] = tuple(value) if isinstance(value, list) else value
     return resolved
 
@@ -80,5 +81,5 @@ def find_kernel(kernel: str) -> AnyKernel:
         ValueError: unknown name.
     """
     if kernel not in SAMPLERS:
-        raise ValueError(f"kernel={kernel!r}: choose one of {sorted(SAMPLERS)}")
+        raise InputError(f"kernel={kernel!r}: choose one of {sorted(SAMPLERS)}")
     return SAMPLERS[kernel]

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import functools
+import importlib.metadata
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from typing import Any
 
 import jax
 
+from lsd_jax.errors import InputError
 from lsd_jax.files import write_whole
 
 Row = dict[str, Any]  # a cell's record with its metrics flattened in as (value, low, high)
@@ -65,7 +67,7 @@ def read_json(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"path={str(path)!r}: not JSON: {error}") from None
+        raise InputError(f"path={str(path)!r}: not JSON: {error}") from None
 
 
 def flatten(record: Mapping[str, Any]) -> Row:
@@ -96,7 +98,7 @@ def read_published(path: pathlib.Path) -> list[Row]:
     """
     records = read_json(path)
     if not isinstance(records, list) or not all(isinstance(row, dict) and "sampler" in row for row in records):
-        raise ValueError(f"path={str(path)!r}: not a list of rows with a sampler each")
+        raise InputError(f"path={str(path)!r}: not a list of rows with a sampler each")
     rows = []
     for record in records:
         row = {"task": path.stem, "budget": record.get("steps", math.ceil(record["nfe"])), **flatten(record)}
@@ -181,6 +183,17 @@ def revision() -> str:
         return head + ("+" if call(["git", "status", "--porcelain", "--", "."]).stdout.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def environment() -> dict[str, str]:
+    """What a result depends on beside the code: versions, the platform, the device and the random generator."""
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy", "scipy")}
+    return versions | {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "prng": str(jax.config.jax_default_prng_impl),
+    }
 
 
 def _interval(value: Any) -> Any:

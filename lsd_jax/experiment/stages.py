@@ -12,8 +12,9 @@ import numpy as np
 from absl import logging
 
 from lsd_jax import parallel
+from lsd_jax.errors import InputError
 from lsd_jax.experiment import build, check
-from lsd_jax.experiment.records import claim, locked, revision
+from lsd_jax.experiment.records import claim, environment, locked, revision
 from lsd_jax.experiment.study import Study
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
@@ -37,7 +38,12 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad input, in one line, before any long work.
     """
-    provenance = {"command": command, "revision": revision(), "precision": config.model.dtype}
+    provenance = {
+        "command": command,
+        "revision": revision(),
+        "precision": config.model.dtype,
+        "environment": environment(),
+    }
     study = Study(config, workdir, provenance)
     check.check_study(config, stage, workdir, study.entries)
     if stage == "verify":
@@ -127,7 +133,7 @@ def verify(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
     """
     settings, length = config.verify, config.data.sequence_length
     if not settings.perplexity > 0:
-        raise ValueError(
+        raise InputError(
             f"config.verify.perplexity={settings.perplexity}: name the perplexity that the weights should have"
         )
     with check.section("verify" if settings.path else "data"):
@@ -135,7 +141,7 @@ def verify(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
         rows = read_tokens(settings.path, data) if settings.path else build.task_of(config, judged=False).split("test")
     rows = rows[: settings.sequences]
     if not len(rows):
-        raise ValueError(
+        raise InputError(
             "config.verify.path='': name a text (with config.data.tokenizer) or a .npy file of tokens to measure on"
         )
     with check.section("model"):
@@ -147,7 +153,7 @@ def verify(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
     measured = f"perplexity {found:.4f} +- {error:.4f} on {len(rows)} sequences of {length} tokens"
     off = found / settings.perplexity - 1
     if not abs(off) <= settings.tolerance:
-        raise ValueError(
+        raise InputError(
             f"config.model.weights={config.model.weights!r}: {measured}, but {settings.perplexity:g} is known: {off:+.1%}, "
             f"more than config.verify.tolerance={settings.tolerance:g}; another checkpoint, other data, or wrongly read weights"
         )
@@ -179,7 +185,7 @@ def sample(
             output exists.
     """
     if bool(student) == bool(name):
-        raise ValueError(
+        raise InputError(
             "--stage=sample needs --student=PATH/student.json, or --sampler=NAME --steps=M, one of the two"
         )
     with check.section("process"):
@@ -195,8 +201,8 @@ def sample(
         task = build.task_of(config, judged=False)
     try:
         condition = task.condition(prompt, count) if prompt else None
-    except ValueError as error:
-        raise ValueError(f"--{error}") from None
+    except InputError as error:
+        raise InputError(f"--{error}") from None
     with check.section("model"):
         model = build.model_of(config, workdir, task)
     check_time(drawn.kernel, model.time_conditioned)
@@ -225,21 +231,21 @@ def _of_file(student: str, process: Process, length: int) -> Sampler:
     """The sampler of a file, whose process and length must be the config's."""
     drawn = load_sampler(student)
     if drawn.length != length:
-        raise ValueError(f"--student={student!r}: has sequence_length={drawn.length}, this config {length}")
+        raise InputError(f"--student={student!r}: has sequence_length={drawn.length}, this config {length}")
     for field, value in describe(process).items():
         if (theirs := describe(drawn.process).get(field)) != value:
-            raise ValueError(f"--student={student!r}: has {field}={theirs!r}, this config {value!r}")
+            raise InputError(f"--student={student!r}: has {field}={theirs!r}, this config {value!r}")
     return drawn
 
 
 def _by_name(config: ml_collections.ConfigDict, process: Process, name: str, steps: int) -> Sampler:
     """A sampler by name, its draws independent, on equal steps."""
     if name not in SAMPLERS:
-        raise ValueError(f"--sampler={name!r}: choose one of {sorted(SAMPLERS)}")
+        raise InputError(f"--sampler={name!r}: choose one of {sorted(SAMPLERS)}")
     if process.name not in (known := get_sampler(name).processes):
-        raise ValueError(f"--sampler={name!r} is defined for {known}, not for {process.name!r}")
+        raise InputError(f"--sampler={name!r} is defined for {known}, not for {process.name!r}")
     if steps < 1:
-        raise ValueError(f"--sampler={name!r} needs --steps=M, one or more")
+        raise InputError(f"--sampler={name!r} needs --steps=M, one or more")
     with check.section("student"):
         found = sampler(name, steps, temperature=config.student.temperature, top_p=config.student.top_p)
     return dataclasses.replace(found, length=config.data.sequence_length)

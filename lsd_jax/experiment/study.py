@@ -17,6 +17,7 @@ from absl import logging
 
 from lsd_jax import parallel
 from lsd_jax.distill.distill import distill
+from lsd_jax.errors import InputError
 from lsd_jax.experiment import build
 from lsd_jax.experiment.check import section
 from lsd_jax.experiment.context import Context, timed_draw
@@ -58,7 +59,7 @@ class Study:
         for field, entries in (("tasks", self.tasks), ("samplers", self.samplers)):
             slugs = [slug(entry.name) for entry in entries]
             if same := sorted({entry.name for entry in entries if slugs.count(slug(entry.name)) > 1}):
-                raise ValueError(f"config.{field}: {same} would share their files; give them different names")
+                raise InputError(f"config.{field}: {same} would share their files; give them different names")
         self.configs = {task.name: resolve(config, task, "tasks") for task in self.tasks}
         self._contexts: dict[str, Context] = {}
 
@@ -73,7 +74,7 @@ class Study:
         for task in self.tasks:
             for entry in self.samplers:
                 if other := sorted({name for name, _ in entry.changes if name.split(".")[0] not in _OF_SAMPLERS}):
-                    raise ValueError(
+                    raise InputError(
                         f"config.samplers: {entry.name!r} changes {other}; a sampler changes {_OF_SAMPLERS} only"
                     )
                 own = resolve(self.configs[task.name], entry)

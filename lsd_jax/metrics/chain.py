@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics.metric import Column
 
 COUNTDOWN_COLUMNS = (
@@ -77,7 +78,7 @@ def exact_lag_distribution(initial: np.ndarray, transition: np.ndarray, length: 
         ValueError: no two places are so far apart.
     """
     if not 0 < lag < length:
-        raise ValueError(f"sequences of {length} tokens have no two places {lag} apart")
+        raise InputError(f"sequences of {length} tokens have no two places {lag} apart")
     current, total = initial, np.zeros(len(initial))
     for _ in range(length - lag):
         total += current

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics.bootstrap import mean_interval, resample_weights, shifted_interval
 
 _EXACT = 12  # pairs up to which all sign flips are tried
@@ -32,10 +33,10 @@ def compare(a: np.ndarray, b: np.ndarray, paired: bool, seed: int = 0, permutati
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if not len(a) or not len(b):
-        raise ValueError("a comparison needs values on both sides")
+        raise InputError("a comparison needs values on both sides")
     if paired:
         if len(a) != len(b):
-            raise ValueError(f"paired values must be as many on both sides, not {len(a)} and {len(b)}")
+            raise InputError(f"paired values must be as many on both sides, not {len(a)} and {len(b)}")
         effect, low, high = mean_interval(a - b, seed)
         return Comparison(effect, low, high, _share_as_low(_flipped_means(a - b, seed, permutations), effect))
     drawn = [resample_weights(len(side), [seed, index], 1000) @ side / len(side) for index, side in enumerate((a, b))]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics.bootstrap import resample_weights, shifted_interval
 from lsd_jax.metrics.metric import Column
 
@@ -32,7 +33,7 @@ def distances(a_ND: np.ndarray, b_MD: np.ndarray) -> Distances:
         ValueError: a set of fewer than two rows, which has no distance within.
     """
     if min(len(a_ND), len(b_MD)) < 2:
-        raise ValueError(f"an energy distance needs at least 2 features per side, not {len(a_ND)} and {len(b_MD)}")
+        raise InputError(f"an energy distance needs at least 2 features per side, not {len(a_ND)} and {len(b_MD)}")
     return Distances(cdist(a_ND, a_ND), cdist(b_MD, b_MD), cdist(a_ND, b_MD))
 
 

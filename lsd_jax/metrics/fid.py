@@ -15,6 +15,7 @@ import scipy.linalg
 from jax.sharding import Mesh
 
 from lsd_jax import parallel
+from lsd_jax.errors import InputError
 from lsd_jax.metrics.bootstrap import bootstrap_interval
 from lsd_jax.metrics.metric import Column
 from lsd_jax.models.image_features import FeatureNetwork
@@ -52,7 +53,7 @@ def fit(features: np.ndarray) -> Gaussian:
         ValueError: fewer than two images.
     """
     if len(features) < 2:
-        raise ValueError(f"a Frechet distance needs at least 2 images, not {len(features)}")
+        raise InputError(f"a Frechet distance needs at least 2 images, not {len(features)}")
     features = np.asarray(features, np.float64)
     return Gaussian(features.mean(0), np.cov(features, rowvar=False))
 
@@ -94,9 +95,9 @@ def read_statistics(path: pathlib.Path, width: int) -> Gaussian:
         with np.load(path) as saved:
             found = Gaussian(np.asarray(saved["mu"], np.float64), np.asarray(saved["sigma"], np.float64))
     except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{name}: no .npz with arrays mu and sigma: {error}") from None
+        raise InputError(f"{name}: no .npz with arrays mu and sigma: {error}") from None
     if found.mean.shape != (width,) or found.covariance.shape != (width, width):
-        raise ValueError(f"{name}: {found.mean.shape} features, the feature network has {width}")
+        raise InputError(f"{name}: {found.mean.shape} features, the feature network has {width}")
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics.bootstrap import resample_weights, shifted_interval
 from lsd_jax.metrics.metric import Column
 
@@ -35,7 +36,7 @@ def protocol_weight(protocol: str, tokens_NL: np.ndarray, end: int) -> np.ndarra
         ValueError: unknown protocol.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol={protocol!r}: choose one of {PROTOCOLS}")
+        raise InputError(f"protocol={protocol!r}: choose one of {PROTOCOLS}")
     if protocol == "jys":
         return np.ones(tokens_NL.shape, np.float32)
     ends = tokens_NL == end

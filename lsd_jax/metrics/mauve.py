@@ -9,6 +9,7 @@ import numpy as np
 import scipy.linalg
 from scipy.cluster.vq import kmeans2
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics.bootstrap import resample_weights, shifted_interval
 from lsd_jax.metrics.metric import Column
 
@@ -48,7 +49,7 @@ def mauve_like(
     """
     smaller = min(len(a_ND), len(b_MD))
     if smaller < MIN_ROWS:
-        raise ValueError(f"a MAUVE-like divergence needs at least {MIN_ROWS} features per side, not {smaller}")
+        raise InputError(f"a MAUVE-like divergence needs at least {MIN_ROWS} features per side, not {smaller}")
     clusters = clusters or max(2, smaller // 10)
     points = _unit_components(np.concatenate([a_ND, b_MD]))
     weights = [np.ones((1, len(side))) for side in (a_ND, b_MD)]

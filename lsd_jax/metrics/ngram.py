@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics.metric import Column
 
 ENTROPY = Column("entropy_bits", "entropy, bits", short="entropy")
@@ -35,9 +36,9 @@ def ngram_ids(tokens_NL: np.ndarray, n: int, vocab_size: int) -> np.ndarray:
         ValueError: sequences shorter than n, or a vocabulary whose n-grams do not fit 63 bits.
     """
     if tokens_NL.shape[1] < n:
-        raise ValueError(f"{n}-grams need sequences of at least {n} tokens, not {tokens_NL.shape[1]}")
+        raise InputError(f"{n}-grams need sequences of at least {n} tokens, not {tokens_NL.shape[1]}")
     if n * np.log2(vocab_size) >= 63:
-        raise ValueError(f"{n}-grams over {vocab_size} tokens do not fit an integer")
+        raise InputError(f"{n}-grams over {vocab_size} tokens do not fit an integer")
     count = tokens_NL.shape[1] - n + 1
     ids = np.zeros((len(tokens_NL), count), np.int64)
     for offset in range(n):

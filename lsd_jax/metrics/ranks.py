@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import scipy.stats
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics.metric import Metrics
 
 
@@ -16,7 +17,7 @@ def overall_rank(rows: Sequence[Metrics], best: Mapping[str, float]) -> np.ndarr
     """
     missing = sorted({name for name in best for row in rows if name not in row})
     if missing:
-        raise ValueError(f"rows to rank lack {', '.join(missing)}")
+        raise InputError(f"rows to rank lack {', '.join(missing)}")
     return np.mean([ranks(rows, name, value) for name, value in best.items()], 0)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from lsd_jax import parallel
+from lsd_jax.errors import InputError
 from lsd_jax.metrics import gen_ppl
 from lsd_jax.models import pretrained, weights
 from lsd_jax.models.causal import autoregressive_loss
@@ -82,9 +83,9 @@ def load_scorer(source: str, batch_size: int, vocab_size: int) -> Scorer:
     path = weights.resolve(source)
     sizes, params, _ = weights.load(path, "scorer")
     if not isinstance(sizes, DDiTConfig) or not sizes.causal:
-        raise ValueError(f"scorer={source!r}: not a causal network; train one with loss='autoregressive'")
+        raise InputError(f"scorer={source!r}: not a causal network; train one with loss='autoregressive'")
     if sizes.vocab_size != vocab_size:
-        raise ValueError(f"scorer={source!r}: it reads {sizes.vocab_size} tokens, vocab_size={vocab_size}")
+        raise InputError(f"scorer={source!r}: it reads {sizes.vocab_size} tokens, vocab_size={vocab_size}")
     return Scorer(DDiT(sizes), params, batch_size, {"name": path.name, "sha256": weights.sha256(path)})
 
 
@@ -102,18 +103,18 @@ def load_gpt2_scorer(
         ValueError, FileNotFoundError: missing, broken, or not for these sequences; one line.
     """
     if protocol not in gen_ppl.PROTOCOLS:
-        raise ValueError(f"protocol={protocol!r}: choose one of {gen_ppl.PROTOCOLS}, or leave it empty")
+        raise InputError(f"protocol={protocol!r}: choose one of {gen_ppl.PROTOCOLS}, or leave it empty")
     sizes, params, sha256 = pretrained.load("gpt2", source, "scorer")
     name = f"GPT-2, {sizes.depth} blocks of {sizes.dim}"
     identity = {"name": name, "id": source, "sha256": sha256, "protocol": protocol}
     if length > sizes.positions:
-        raise ValueError(f"scorer={source!r}: it reads {sizes.positions} tokens, sequence_length={length}")
+        raise InputError(f"scorer={source!r}: it reads {sizes.positions} tokens, sequence_length={length}")
     if protocol == "jys":  # raw ids: both must mean the same by them
         if vocab_size > sizes.vocab_size:
-            raise ValueError(f"scorer={source!r}: it has {sizes.vocab_size} tokens, vocab_size={vocab_size}")
+            raise InputError(f"scorer={source!r}: it has {sizes.vocab_size} tokens, vocab_size={vocab_size}")
         return Gpt2Scorer(GPT2(sizes), params, batch_size, identity)
     if not tokenizer:
-        raise ValueError("protocol='mdlm': it decodes samples, and the data names no tokenizer")
+        raise InputError("protocol='mdlm': it decodes samples, and the data names no tokenizer")
     from lsd_jax.models.pretrained.tokenizer import end_of_text, load_tokenizer
 
     theirs = load_tokenizer(tokenizer, vocab_size, "tokenizer")

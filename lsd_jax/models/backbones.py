@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.ddit import DDiT, DDiTConfig
 from lsd_jax.models.unet import UNet, UNetConfig
 
@@ -80,7 +81,7 @@ class Family(NamedTuple):
 def _ddit_sizes(settings: ModelSettings, vocab_size: int, shape: tuple[int, ...], causal: bool) -> DDiTConfig:
     del shape
     if settings.dim % (2 * settings.heads):
-        raise ValueError(f"dim={settings.dim}: must be divisible by twice heads={settings.heads}")
+        raise InputError(f"dim={settings.dim}: must be divisible by twice heads={settings.heads}")
     return DDiTConfig(
         vocab_size=vocab_size,
         dim=settings.dim,
@@ -94,7 +95,7 @@ def _ddit_sizes(settings: ModelSettings, vocab_size: int, shape: tuple[int, ...]
 
 def _unet_sizes(settings: ModelSettings, vocab_size: int, shape: tuple[int, ...], causal: bool) -> UNetConfig:
     if causal:
-        raise ValueError("loss='autoregressive': the scorer it trains is a ddit, not a unet")
+        raise InputError("loss='autoregressive': the scorer it trains is a ddit, not a unet")
     return UNetConfig(vocab_size, shape, dtype=settings.dtype, **dataclasses.asdict(settings.unet))
 
 
@@ -123,7 +124,7 @@ def network_sizes(settings: ModelSettings, vocab_size: int, shape: tuple[int, ..
         ValueError: no network that is trained here, or sizes that do not go together.
     """
     if settings.name not in NETWORKS:
-        raise ValueError(f"name={settings.name!r}: networks that are trained here are {sorted(NETWORKS)}")
+        raise InputError(f"name={settings.name!r}: networks that are trained here are {sorted(NETWORKS)}")
     return NETWORKS[settings.name].sizes(settings, vocab_size, tuple(shape), causal)
 
 

@@ -22,6 +22,7 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from lsd_jax.errors import InputError
 from lsd_jax.models import inception, weights
 from lsd_jax.models.tensors import fit, nested, shapes_of
 
@@ -99,7 +100,7 @@ def load(source: str, shape: tuple[int, int, int], values: int) -> FeatureNetwor
         )
     if path.suffix in (".pth", ".pt"):
         if shape[0] not in (1, 3):
-            raise ValueError(f"{field}: Inception sees images of 1 or 3 channels, not {shape[0]}")
+            raise InputError(f"{field}: Inception sees images of 1 or 3 channels, not {shape[0]}")
         apply = functools.partial(_inception_features, shape, values)
         return FeatureNetwork("Inception-v3 (pytorch-fid's weights)", apply, inception.load(path, field), 2048)
     return _load_classifier(path, field, shape, values)
@@ -111,9 +112,9 @@ def _load_classifier(path: pathlib.Path, field: str, shape: tuple[int, int, int]
             config = ClassifierConfig(**json.loads((file.metadata() or {})["features"]))
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{field}: no feature network of lsd_jax.models.image_features: {error}") from None
+        raise InputError(f"{field}: no feature network of lsd_jax.models.image_features: {error}") from None
     if (config.shape, config.values) != (shape, values):
-        raise ValueError(
+        raise InputError(
             f"{field}: it sees {config.shape} images of {config.values} values, the data has {shape} of {values}"
         )
     example = jnp.zeros((1, int(np.prod(shape))), jnp.int32)
@@ -121,7 +122,7 @@ def _load_classifier(path: pathlib.Path, field: str, shape: tuple[int, int, int]
     try:
         params = {"params": nested(fit(flat, shapes_of(template)))}
     except ValueError as error:
-        raise ValueError(f"{field}: {error}") from None
+        raise InputError(f"{field}: {error}") from None
     apply = functools.partial(_classifier_features, config)
     return FeatureNetwork(f"{path.name}, a small classifier of ours", apply, params, config.dim)
 

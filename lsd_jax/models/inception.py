@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.pretrained.files import read_tensors
 from lsd_jax.models.tensors import fit
 
@@ -33,7 +34,7 @@ def load(path: pathlib.Path, field: str) -> dict[str, jax.Array]:
     try:
         return fit(read_tensors(path), tensor_shapes(), spare=_UNUSED)
     except ValueError as error:
-        raise ValueError(f"{field}: not pytorch-fid's Inception: {error}") from None
+        raise InputError(f"{field}: not pytorch-fid's Inception: {error}") from None
 
 
 def tensor_shapes() -> dict[str, tuple[int, ...]]:

@@ -6,6 +6,7 @@ import os
 import pathlib
 from typing import Any
 
+from lsd_jax.errors import InputError
 from lsd_jax.models import pretrained, weights
 from lsd_jax.models.backbones import NETWORKS, PUBLISHED, Sizes, kind_of, network
 from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
@@ -60,17 +61,17 @@ def load_model(
     """
     if name in SHIPPED_MODELS:
         if weights:
-            raise ValueError(
+            raise InputError(
                 f"weights={str(weights)!r}: {name!r} names shipped weights; name the kind of network instead"
             )
         name, weights = SHIPPED_MODELS[name]
     if name not in NETWORKS and name not in PUBLISHED:
         choices = [*NETWORKS, *PUBLISHED, *SHIPPED_MODELS]
-        raise ValueError(f"name={name!r}: choose one of {choices}")
+        raise InputError(f"name={name!r}: choose one of {choices}")
     if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: choose one of {DTYPES}")
+        raise InputError(f"dtype={dtype!r}: choose one of {DTYPES}")
     if not str(weights):
-        raise ValueError(f"weights='': {name} needs a file, a folder or a repository of the hub")
+        raise InputError(f"weights='': {name} needs a file, a folder or a repository of the hub")
     if name in PUBLISHED:
         return _published(name, os.fspath(weights), process, dtype, output)
     return _own(name, os.fspath(weights), process, dtype, output, tuple(shape), fix_logistic)
@@ -80,28 +81,21 @@ def _published(name: str, source: str, process: Process | None, dtype: str, outp
     """SEDD, RADD, MDLM or Duo from a checkpoint of its authors' code."""
     family = PUBLISHED[name]
     if output not in ("", family.output):
-        raise ValueError(f"output={output!r}: {name.upper()} networks give {family.output!r}")
+        raise InputError(f"output={output!r}: {name.upper()} networks give {family.output!r}")
+    told = pretrained.process_name(source, "weights") if process is None or len(family.processes) > 1 else None
     if process is not None:
         kind = process.name
-    elif len(family.processes) == 1:
-        kind = family.processes[0]
-    else:
-        kind = pretrained.process_name(source, "weights")
-        if kind is None:
-            raise ValueError(
-                f"process=None: {name.upper()} networks know {family.processes}, and no config.json beside weights="
-                f"{source!r} tells which this is; give the process"
-            )
-    if kind not in family.processes:
-        raise ValueError(f"process={kind!r}: {name.upper()} networks know {family.processes}")
-    masked = kind == Absorbing.name
-    sizes, params, sha256 = pretrained.load(name, source, "weights", masked, dtype)
-    process = process or (Absorbing if masked else Uniform)(sizes.vocab_size, LogLinear())
-    if sizes.vocab_size != process.vocab_size:
-        raise ValueError(
-            f"weights={source!r}: embeds {sizes.vocab_size + masked} tokens{', the mask among them' if masked else ''}: it is "
-            f"for vocab_size={sizes.vocab_size}, not {process.vocab_size}, or for another process than {kind!r}"
+    elif (kind := family.processes[0] if len(family.processes) == 1 else told) is None:
+        raise InputError(
+            f"process=None: {name.upper()} networks know {family.processes}, and no config.json beside weights="
+            f"{source!r} tells which this is; give the process"
         )
+    if kind not in family.processes or kind != (told or kind):
+        raise InputError(f"process={kind!r}: this {name.upper()} network is for {told or family.processes}")
+    masked = kind == Absorbing.name
+    wanted = None if process is None else process.vocab_size
+    sizes, params, sha256 = pretrained.load(name, source, "weights", masked, dtype, wanted)
+    process = process or (Absorbing if masked else Uniform)(sizes.vocab_size, LogLinear())
     return Diffusion.from_flax(DDiT(sizes), params, process, family.output, identity=Identity(name, source, sha256))
 
 
@@ -137,14 +131,14 @@ def _check_kind(name: str, source: str, sizes: Sizes, process: Process | None, s
     values = process.vocab_size if process else sizes.vocab_size
     if isinstance(sizes, UNetConfig) and name == "unet":
         if (sizes.shape, sizes.vocab_size) != (shape or sizes.shape, values):
-            raise ValueError(f"{found}, not for {shape or sizes.shape} of {values}")
+            raise InputError(f"{found}, not for {shape or sizes.shape} of {values}")
         return
     if kind_of(sizes) != name:
-        raise ValueError(f"{found}, not a {name}")
+        raise InputError(f"{found}, not a {name}")
     if isinstance(sizes, DDiTConfig) and sizes.causal:
-        raise ValueError(f"{found} that reads from left to right: a scorer, not a diffusion model")
+        raise InputError(f"{found} that reads from left to right: a scorer, not a diffusion model")
     if sizes.vocab_size != values:
-        raise ValueError(f"{found} for vocab_size={sizes.vocab_size}, not {values}")
+        raise InputError(f"{found} for vocab_size={sizes.vocab_size}, not {values}")
 
 
 def _process_on_card(source: str, vocab_size: int, card: dict[str, Any]) -> Process:
@@ -159,7 +153,7 @@ def _process_on_card(source: str, vocab_size: int, card: dict[str, Any]) -> Proc
     name = record.get("name", Absorbing.name)
     settings = {field: record[field] for field in ("rate_sigma", "q_sigma") if field in record}
     if "noise" not in record and (name == DiscretizedGaussian.name or set(record) - {"name", "eps"}):
-        raise ValueError(
+        raise InputError(
             f"process=None: the card of weights={source!r} does not record its noise schedule; give the process"
         )
     noise = dict(record.get("noise", {"name": "loglinear", "eps": record.get("eps", LogLinear.eps)}))
@@ -187,4 +181,4 @@ def _tauldr(
     except FileNotFoundError:
         raise FileNotFoundError(f"weights={str(path)!r}: no such file") from None
     except ValueError as error:
-        raise ValueError(f"weights={str(path)!r}: cannot be read as tauLDR's U-Net: {error}") from None
+        raise InputError(f"weights={str(path)!r}: cannot be read as tauLDR's U-Net: {error}") from None

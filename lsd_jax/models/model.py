@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.soft import is_soft
 
@@ -179,7 +180,7 @@ def as_log_score(process: Process, output_BLS: jax.Array, x_BL: jax.Array, t: ja
     """
     needed = (*(x_BL.shape[:-1] if is_soft(x_BL) else x_BL.shape), process.vocab_size)
     if output_BLS.shape != needed:
-        raise ValueError(
+        raise InputError(
             f"output={tuple(output_BLS.shape)}: the network must give (B, L, S) = {needed}, one column for every data token"
         )
     if output == "log_score":
@@ -194,9 +195,9 @@ def as_log_score(process: Process, output_BLS: jax.Array, x_BL: jax.Array, t: ja
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name}={value!r}: choose one of {choices}")
+        raise InputError(f"{name}={value!r}: choose one of {choices}")
 
 
 def _check_reading(process: Process, output: str) -> None:
     if output in ("mean", "score") and process.ordered:
-        raise ValueError(f"output={output!r}: has no meaning for the {process.name} process; it reads 'posterior'")
+        raise InputError(f"output={output!r}: has no meaning for the {process.name} process; it reads 'posterior'")

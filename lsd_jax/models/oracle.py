@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.soft import is_soft
 
@@ -29,9 +30,9 @@ def markov_log_posterior(process: Process, initial: np.ndarray, transition: np.n
     """
     S = process.vocab_size
     if initial.shape != (S,) or transition.shape != (S, S):
-        raise ValueError(f"a chain over {S} tokens needs shapes ({S},) and ({S}, {S})")
+        raise InputError(f"a chain over {S} tokens needs shapes ({S},) and ({S}, {S})")
     if initial.min() <= 0 or transition.min() <= 0:
-        raise ValueError("mix=0: must be positive for the exact oracle, since contexts can contradict themselves")
+        raise InputError("mix=0: must be positive for the exact oracle, since contexts can contradict themselves")
     forward = jnp.asarray(transition, jnp.float32)
     log_initial = jnp.asarray(np.log(initial), jnp.float32)
 
@@ -92,7 +93,7 @@ def enumerated_log_posterior(process: Process, probs: np.ndarray, length: int) -
     """
     sequences_NL = all_sequences(process.vocab_size, length)
     if probs.shape != (len(sequences_NL),):
-        raise ValueError(f"a distribution on {process.vocab_size}^{length} sequences has {len(sequences_NL)} entries")
+        raise InputError(f"a distribution on {process.vocab_size}^{length} sequences has {len(sequences_NL)} entries")
     log_probs_N = jnp.log(jnp.asarray(probs))  # float64 where it is on
     one_hot_NLS = jax.nn.one_hot(sequences_NL, process.vocab_size)
 

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from lsd_jax.errors import InputError
+
 _NAMED = 4  # tensors that an error message names
 
 
@@ -52,7 +54,7 @@ def fit(
     wrong += [f"{name} is unknown" for name in found if name not in used and not re.fullmatch(spare, name)]
     if wrong:
         more = " ..." if len(wrong) > _NAMED else ""
-        raise ValueError(f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:_NAMED])}{more}")
+        raise InputError(f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:_NAMED])}{more}")
     if broken := [name for name, value in flat.items() if not np.isfinite(value).all()]:
-        raise ValueError(f"{len(broken)} tensors hold values that are not finite, {broken[0]} first")
+        raise InputError(f"{len(broken)} tensors hold values that are not finite, {broken[0]} first")
     return jax.device_put(flat)

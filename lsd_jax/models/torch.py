@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import TIME_INPUTS, UNNAMED, Diffusion, Identity, network_time
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.soft import is_soft
@@ -41,11 +42,11 @@ def from_torch(
         ValueError: PyTorch is not installed, or an unknown output or time input.
     """
     if time_input not in TIME_INPUTS:
-        raise ValueError(f"time_input={time_input!r}: choose one of {TIME_INPUTS}")
+        raise InputError(f"time_input={time_input!r}: choose one of {TIME_INPUTS}")
     try:
         import torch
     except ImportError:
-        raise ValueError(f"module=...: a PyTorch network needs PyTorch; {_INSTALL}") from None
+        raise InputError(f"module=...: a PyTorch network needs PyTorch; {_INSTALL}") from None
     device = next((parameter.device for parameter in getattr(module, "parameters", list)()), torch.device("cpu"))
 
     def evaluate(x_BL: np.ndarray, time_B: np.ndarray) -> np.ndarray:
@@ -55,12 +56,12 @@ def from_torch(
             logits = module(*arguments)
         shape = (*x_BL.shape, process.vocab_size)
         if logits.ndim != 3 or logits.shape[:2] != x_BL.shape or logits.shape[2] < process.vocab_size:
-            raise ValueError(f"module=...: returns {tuple(logits.shape)} for tokens {x_BL.shape}; needed is {shape}")
+            raise InputError(f"module=...: returns {tuple(logits.shape)} for tokens {x_BL.shape}; needed is {shape}")
         return logits[..., : process.vocab_size].float().cpu().numpy()
 
     def function(x_BL: jax.Array, t: jax.Array) -> jax.Array:
         if is_soft(x_BL):
-            raise ValueError("module=...: a PyTorch network takes no soft tokens; choose alignment.gradient='detached'")
+            raise InputError("module=...: a PyTorch network takes no soft tokens; choose alignment.gradient='detached'")
         time = jnp.zeros(()) if time_input == "none" else network_time(process, time_input, t)
         shape = jax.ShapeDtypeStruct((*x_BL.shape, process.vocab_size), jnp.float32)
         return jax.pure_callback(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.soft import is_soft
 
 _FLOOR = 1e-6  # tauLDR's, inside the logarithm of a difference: no value's probability is less
@@ -46,7 +47,7 @@ class UNetConfig:
         object.__setattr__(self, "ch_mult", tuple(self.ch_mult))
         factor = 2 ** (len(self.ch_mult) - 1)
         if len(self.shape) != 3 or self.shape[1] % factor or self.shape[2] % factor:
-            raise ValueError(
+            raise InputError(
                 f"shape={self.shape}: (channels, height, width), both sides divisible by {factor} for "
                 f"{len(self.ch_mult)} scales"
             )

@@ -14,6 +14,7 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.backbones import NETWORKS, Sizes, initial, kind_of
 from lsd_jax.models.tensors import fit, nested, shapes_of
 
@@ -25,7 +26,7 @@ def save(path: pathlib.Path, params: Any, config: Sizes, card: dict[str, Any]) -
     flat = traverse_util.flatten_dict(jax.device_get(params), sep="/")
     tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
     if wrong := [name for name, value in tensors.items() if not np.isfinite(value).all()]:
-        raise ValueError(f"params={wrong[0]!r}: holds values that are not finite in float16; nothing is written")
+        raise InputError(f"params={wrong[0]!r}: holds values that are not finite in float16; nothing is written")
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"kind": kind_of(config), "config": json.dumps(dataclasses.asdict(config)), "card": json.dumps(card)}
     save_file(tensors, path, metadata)
@@ -52,14 +53,14 @@ def load(path: pathlib.Path, field: str = "weights") -> tuple[Sizes, Any, dict[s
         config = NETWORKS[metadata.get("kind", "ddit")].config(**json.loads(metadata["config"]))
         card = json.loads(metadata["card"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{named}: not a whole file of lsd_jax.models.weights: {error}") from None
+        raise InputError(f"{named}: not a whole file of lsd_jax.models.weights: {error}") from None
     if wrong := [name for name, value in flat.items() if not np.isfinite(value).all()]:
-        raise ValueError(f"{named}: tensor {wrong[0]!r} holds values that are not finite")
+        raise InputError(f"{named}: tensor {wrong[0]!r} holds values that are not finite")
     template = jax.eval_shape(functools.partial(initial, config), jax.random.key(0))
     try:
         return config, nested(fit(flat, shapes_of(template))), card
     except ValueError as error:
-        raise ValueError(f"{named}: the tensors are not those of its sizes: {error}") from None
+        raise InputError(f"{named}: the tensors are not those of its sizes: {error}") from None
 
 
 def sha256(path: pathlib.Path) -> str:

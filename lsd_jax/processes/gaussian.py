@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.noise import Noise
 from lsd_jax.processes.soft import SOFT_FLOOR, is_soft
@@ -158,11 +159,11 @@ class DiscretizedGaussian:
 
     def log_score_of_mean(self, log_mean_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         """Raises ValueError: no network of this kind exists for ordered states."""
-        raise ValueError("output='mean': is Duo's; the gaussian process reads 'posterior'")
+        raise InputError("output='mean': is Duo's; the gaussian process reads 'posterior'")
 
     def log_score_of_sedd(self, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:
         """Raises ValueError: no posterior follows from a score here."""
-        raise ValueError("output='score': is SEDD's; the gaussian process reads 'posterior'")
+        raise InputError("output='score': is SEDD's; the gaussian process reads 'posterior'")
 
     def log_concrete_score(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         """log s, s(v) = sum_y p(y) q_t(v | y) / (q_t(x | y) + EPS_RATIO) (Campbell et al. 2022, prop. 3); 0 at v = x."""
@@ -194,7 +195,7 @@ class DiscretizedGaussian:
 
     def tweedie_log_mass(self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array) -> jax.Array:
         """Raises ValueError: the analytic step has no such form for ordered states."""
-        raise ValueError("kernel='tweedie': is not defined for the gaussian process; choose 'ancestral'")
+        raise InputError("kernel='tweedie': is not defined for the gaussian process; choose 'ancestral'")
 
     def ancestral_log_mass(
         self, log_score_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, u: jax.Array, factor: jax.Array | float
@@ -209,7 +210,7 @@ class DiscretizedGaussian:
 
     def coupled(self, transition: Transition, log_potential_DSS: jax.Array) -> Transition:
         """Raises ValueError: pair potentials have no form for ordered states."""
-        raise ValueError("potentials=...: need the absorbing or the uniform process, not 'gaussian'")
+        raise InputError("potentials=...: need the absorbing or the uniform process, not 'gaussian'")
 
     @property
     def _matrix(self) -> tuple[int, float, float]:

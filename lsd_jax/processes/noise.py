@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
+
 
 @dataclasses.dataclass(frozen=True)
 class LogLinear:
@@ -125,8 +127,8 @@ def make_noise(name: str, **settings: float) -> Noise:
         ValueError: unknown name or setting.
     """
     if name not in NOISES:
-        raise ValueError(f"noise.name={name!r}: choose one of {sorted(NOISES)}")
+        raise InputError(f"noise.name={name!r}: choose one of {sorted(NOISES)}")
     fields = {field.name for field in dataclasses.fields(NOISES[name])}
     if unknown := set(settings) - fields:
-        raise ValueError(f"noise.name={name!r}: has no setting {sorted(unknown)}; it has {sorted(fields)}")
+        raise InputError(f"noise.name={name!r}: has no setting {sorted(unknown)}; it has {sorted(fields)}")
     return NOISES[name](**settings)

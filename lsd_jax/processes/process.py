@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.noise import Noise
@@ -134,10 +135,10 @@ def make_process(name: str, vocab_size: int, noise: Noise, **settings: float) ->
         ValueError: unknown name or setting.
     """
     if name not in PROCESSES:
-        raise ValueError(f"name={name!r}: choose one of {sorted(PROCESSES)}")
+        raise InputError(f"name={name!r}: choose one of {sorted(PROCESSES)}")
     fields = {field.name for field in dataclasses.fields(PROCESSES[name])} - {"vocab_size", "noise"}
     if unknown := set(settings) - fields:
-        raise ValueError(f"name={name!r}: has no setting {sorted(unknown)}; it has {sorted(fields)}")
+        raise InputError(f"name={name!r}: has no setting {sorted(unknown)}; it has {sorted(fields)}")
     return PROCESSES[name](vocab_size, noise, **settings)
 
 

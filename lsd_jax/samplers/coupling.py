@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.keys import StepStream
 from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.process import Process
@@ -44,23 +45,23 @@ class Coupling:
         object.__setattr__(self, "pattern", tuple(self.pattern))  # lists, from a JSON file
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.name not in COUPLINGS:
-            raise ValueError(f"coupling.name={self.name!r}: choose one of {COUPLINGS}")
+            raise InputError(f"coupling.name={self.name!r}: choose one of {COUPLINGS}")
         if self.generator not in orders.GENERATORS:
-            raise ValueError(f"coupling.generator={self.generator!r}: choose one of {orders.GENERATORS}")
+            raise InputError(f"coupling.generator={self.generator!r}: choose one of {orders.GENERATORS}")
         if self.generator == "pattern" and sorted(self.pattern) != list(range(max(1, len(self.pattern)))):
-            raise ValueError(f"coupling.pattern={self.pattern}: is not a permutation of 0, 1, ...")
+            raise InputError(f"coupling.pattern={self.pattern}: is not a permutation of 0, 1, ...")
         if self.generator in orders.PLANE and not (len(self.shape) == 2 and min(self.shape) > 0):
-            raise ValueError(f"coupling.shape={self.shape}: generator {self.generator!r} needs (rows, columns)")
+            raise InputError(f"coupling.shape={self.shape}: generator {self.generator!r} needs (rows, columns)")
 
     def check_length(self, length: int) -> None:
         """Raises ValueError where the generator's shape does not hold `length` positions."""
         if self.generator in orders.PLANE and self.shape[0] * self.shape[1] != length:
-            raise ValueError(f"coupling.shape={self.shape}: does not hold {length} positions")
+            raise InputError(f"coupling.shape={self.shape}: does not hold {length} positions")
 
     def keeps_thresholds(self, process: Process) -> bool:
         """Whether a position's jump threshold lasts for its whole path; raises ValueError where the coupling needs it to."""
         if self.name == "shared" and not process.jumps_once:
-            raise ValueError(
+            raise InputError(
                 "coupling.name='shared': needs the absorbing process; elsewhere a position jumps many times"
             )
         return self.name != "iid" and process.jumps_once

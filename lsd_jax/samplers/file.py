@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.process import Process, make_process
 from lsd_jax.samplers.coupling import Coupling
@@ -74,15 +75,15 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"student={str(path)!r}: is not JSON: {error}") from None
+        raise InputError(f"student={str(path)!r}: is not JSON: {error}") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ValueError(f"student={str(path)!r}: field 'format' is not {FORMAT!r}")
+        raise InputError(f"student={str(path)!r}: field 'format' is not {FORMAT!r}")
     if missing := [field for field in _REQUIRED if field not in record]:
-        raise ValueError(f"student={str(path)!r}: missing fields {missing}")
+        raise InputError(f"student={str(path)!r}: missing fields {missing}")
     try:
         _check(record)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"student={str(path)!r}: {error}") from None
+        raise InputError(f"student={str(path)!r}: {error}") from None
     return record
 
 
@@ -90,18 +91,18 @@ def _check(record: dict[str, Any]) -> None:
     """Raises ValueError or TypeError where the values make no sampler."""
     for field in ("steps", "sequence_length", "vocab_size"):
         if type(record[field]) is not int or record[field] < 1:
-            raise ValueError(f"{field!r} is not a whole number above 0")
+            raise InputError(f"{field!r} is not a whole number above 0")
     steps, grid = record["steps"], np.asarray(record["time_grid"], float)
     if grid.shape != (steps + 1,) or grid[0] != 1 or grid[-1] != 0 or not (np.diff(grid) < 0).all():
-        raise ValueError("'time_grid' does not fall from 1 to 0 in steps + 1 values")
+        raise InputError("'time_grid' does not fall from 1 to 0 in steps + 1 values")
     for field in ("coefficients", "temperatures"):
         values = np.asarray(record[field], float)
         if values.shape != (steps,) or not (values > 0).all():
-            raise ValueError(f"{field!r} needs {steps} positive values")
+            raise InputError(f"{field!r} needs {steps} positive values")
     if record["coefficient"] not in COEFFICIENTS:
-        raise ValueError(f"'coefficient' is not one of {COEFFICIENTS}")
+        raise InputError(f"'coefficient' is not one of {COEFFICIENTS}")
     if not 0 < record.get("top_p", 1.0) <= 1:
-        raise ValueError("'top_p' is not above 0 and at most 1")
+        raise InputError("'top_p' is not above 0 and at most 1")
     process, kernel, coupling = process_of(record), get_kernel(record["kernel"]), Coupling(**record["coupling"])
     check_kernel(kernel, process)
     check_coupling(kernel, coupling)
@@ -110,9 +111,9 @@ def _check(record: dict[str, Any]) -> None:
     for entry in _entries(record):
         distance = entry.get("distance", 0)
         if not 0 <= entry.get("step", -1) < steps or distance < 1 or (distance > 1 and not process.jumps_once):
-            raise ValueError("'potentials' names a step or distance that does not exist")
+            raise InputError("'potentials' names a step or distance that does not exist")
         if np.asarray(entry.get("log_potential", ()), float).shape != (process.vocab_size,) * 2:
-            raise ValueError(f"'potentials' needs tables of {process.vocab_size} times {process.vocab_size} values")
+            raise InputError(f"'potentials' needs tables of {process.vocab_size} times {process.vocab_size} values")
 
 
 def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:

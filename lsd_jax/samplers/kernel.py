@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.errors import InputError
 from lsd_jax.keys import PathStream
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
@@ -197,4 +198,4 @@ def transition_of(kernel: Kernel, model: Diffusion, x_BL: jax.Array, step: Step,
 def check_kernel(kernel: AnyKernel, process: Process) -> None:
     """Raises ValueError where the kernel is not defined for the process."""
     if process.name not in kernel.processes:
-        raise ValueError(f"kernel={kernel.name!r}: is defined for {kernel.processes}, not for {process.name!r}")
+        raise InputError(f"kernel={kernel.name!r}: is defined for {kernel.processes}, not for {process.name!r}")

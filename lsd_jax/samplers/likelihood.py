@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax import parallel
+from lsd_jax.errors import InputError
 from lsd_jax.keys import PathStream, fold_each, sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.progress import Progress
@@ -86,15 +87,15 @@ def likelihood(
     """
     tokens = np.asarray(tokens)
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer) or not len(tokens):
-        raise ValueError(f"tokens={tokens.dtype} {tokens.shape}: must be integers of shape (n, L)")
+        raise InputError(f"tokens={tokens.dtype} {tokens.shape}: must be integers of shape (n, L)")
     if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:
         wrong = tokens.min() if tokens.min() < 0 else tokens.max()
-        raise ValueError(f"tokens={wrong}: the model's are 0 ... {model.process.vocab_size - 1}")
+        raise InputError(f"tokens={wrong}: the model's are 0 ... {model.process.vocab_size - 1}")
     if not isinstance(paths, int | np.integer) or paths < 1:
-        raise ValueError(f"paths={paths!r}: must be a whole number, 1 or more")
+        raise InputError(f"paths={paths!r}: must be a whole number, 1 or more")
     bound = bound_sampler(model, sampler, tokens.shape[1])
     if not bound.has_likelihood(model.process):
-        raise ValueError(f"sampler={sampler.kernel.name!r}: has no likelihood (docs/samplers.md)")
+        raise InputError(f"sampler={sampler.kernel.name!r}: has no likelihood (docs/samplers.md)")
     devices = parallel.data_mesh().size
     batch_size = -(-min(batch_size, len(tokens) * paths) // devices) * devices
     key = jax.random.key(0) if key is None else key
@@ -230,7 +231,7 @@ def m_step_nll(
     if not model.process.jumps_once:
         if sampler.coupling.name != "iid":
             name = model.process.name
-            raise ValueError(f"coupling.name={sampler.coupling.name!r}: the ELBO of the {name} process needs 'iid'")
+            raise InputError(f"coupling.name={sampler.coupling.name!r}: the ELBO of the {name} process needs 'iid'")
         return _bridge_nll(key_B, model, sampler, x0_BL)
     noise = path_noise(key_B, model.process, sampler.coupling, x0_BL.shape[1])
     if threshold_BL is not None:

@@ -1,5 +1,6 @@
 """Samplers by name: one file per kernel or event sampler, one line here."""
 
+from lsd_jax.errors import InputError
 from lsd_jax.samplers.events.any_order import ANY_ORDER
 from lsd_jax.samplers.events.first_hitting import FIRST_HITTING
 from lsd_jax.samplers.events.gillespie import GILLESPIE
@@ -52,7 +53,7 @@ def get_kernel(name: str) -> Kernel | StagedKernel:
         ValueError: unknown name.
     """
     if name not in KERNELS:
-        raise ValueError(f"kernel={name!r}: choose one of {sorted(KERNELS)}")
+        raise InputError(f"kernel={name!r}: choose one of {sorted(KERNELS)}")
     return KERNELS[name]
 
 
@@ -63,5 +64,5 @@ def get_sampler(name: str) -> AnyKernel:
         ValueError: unknown name.
     """
     if name not in SAMPLERS:
-        raise ValueError(f"name={name!r}: choose one of {sorted(SAMPLERS)}")
+        raise InputError(f"name={name!r}: choose one of {sorted(SAMPLERS)}")
     return SAMPLERS[name]

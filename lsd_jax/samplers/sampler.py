@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import IID, Coupling
@@ -69,12 +70,12 @@ class Sampler:
                 not defined here.
         """
         if self.process is not None and self.process != model.process:
-            raise ValueError(f"process={model.process}: the sampler was distilled for {self.process}")
+            raise InputError(f"process={model.process}: the sampler was distilled for {self.process}")
         if self.length is not None and length not in (None, self.length):
-            raise ValueError(f"length={length}: the sampler was distilled for {self.length} tokens per sequence")
+            raise InputError(f"length={length}: the sampler was distilled for {self.length} tokens per sequence")
         length = self.length if length is None else length
         if length is None:
-            raise ValueError("length=None: the sampler was made by name; say how many tokens a sequence has")
+            raise InputError("length=None: the sampler was made by name; say how many tokens a sequence has")
         check_kernel(self.kernel, model.process)
         check_time(self.kernel, model.time_conditioned)
         check_coupling(self.kernel, self.coupling)
@@ -89,7 +90,7 @@ class Sampler:
             ValueError: no process or length is known, or it is an event sampler.
         """
         if self.process is None or self.length is None or isinstance(self.kernel, EventSampler):
-            raise ValueError(
+            raise InputError(
                 f"sampler={self.kernel.name!r}: only a distilled sampler, or one bound to a model, has a file"
             )
         return {**to_record(self.process, self.kernel, self.coupling, self.schedule, self.length), **self.facts}
@@ -127,9 +128,9 @@ def sampler(
     """
     kernel = get_sampler(name)
     if not isinstance(steps, int | np.integer) or steps < 1:
-        raise ValueError(f"steps={steps!r}: must be a whole number, 1 or more")
+        raise InputError(f"steps={steps!r}: must be a whole number, 1 or more")
     if not isinstance(coupling, Coupling):
-        raise ValueError(f"coupling={coupling!r}: must be an lsd.Coupling")
+        raise InputError(f"coupling={coupling!r}: must be an lsd.Coupling")
     check_sharpness(temperature, top_p)
     check_coupling(kernel, coupling)
     schedule = uniform_schedule(steps, temperature, top_p)
@@ -145,14 +146,14 @@ def bound_sampler(model: Diffusion, sampler: Sampler, length: int | None) -> Sam
         ValueError: something else in the place of one, or as `Sampler.bound_to`.
     """
     if not isinstance(model, Diffusion):
-        raise ValueError(f"model={type(model).__name__}: must be a Diffusion; the model goes before the sampler")
+        raise InputError(f"model={type(model).__name__}: must be a Diffusion; the model goes before the sampler")
     if not isinstance(sampler, Sampler):
-        raise ValueError(
+        raise InputError(
             f"sampler={type(sampler).__name__}: must be a Sampler: one of distill's, such as students[8], "
             "lsd.load_sampler(path) or lsd.sampler(name, steps)"
         )
     if length is not None and (not isinstance(length, int | np.integer) or length < 1):
-        raise ValueError(f"length={length!r}: must be a whole number, 1 or more")
+        raise InputError(f"length={length!r}: must be a whole number, 1 or more")
     return sampler.bound_to(model, length)
 
 
@@ -169,15 +170,15 @@ def steps_within(kernel: AnyKernel, budget: int) -> int:
 def check_sharpness(temperature: float, top_p: float) -> None:
     """Raises ValueError where a temperature or a nucleus is out of range."""
     if not 0 <= temperature < np.inf:
-        raise ValueError(f"temperature={temperature}: must be 0 (the likeliest token) or more")
+        raise InputError(f"temperature={temperature}: must be 0 (the likeliest token) or more")
     if not 0 < top_p <= 1:
-        raise ValueError(f"top_p={top_p}: must be above 0 and at most 1")
+        raise InputError(f"top_p={top_p}: must be above 0 and at most 1")
 
 
 def check_coupling(kernel: AnyKernel, coupling: Coupling) -> None:
     """Raises ValueError where the kernel draws in stages, which only independent noise serves."""
     if isinstance(kernel, StagedKernel) and coupling.name != "iid":
-        raise ValueError(
+        raise InputError(
             f"coupling.name={coupling.name!r}: must be 'iid' for kernel {kernel.name!r}, which draws in stages of its own"
         )
 
@@ -185,6 +186,6 @@ def check_coupling(kernel: AnyKernel, coupling: Coupling) -> None:
 def check_time(kernel: AnyKernel, time_conditioned: bool) -> None:
     """Raises ValueError where a kernel would reuse the scores of a network that reads the time."""
     if kernel.reuses_scores and time_conditioned:
-        raise ValueError(
+        raise InputError(
             f"kernel={kernel.name!r}: reuses scores of earlier times; it needs a network without a time input (time_conditioned=False)"
         )

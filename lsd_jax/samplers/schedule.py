@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.transition import Transition
 
@@ -132,7 +133,7 @@ def fixed_grid(name: str, steps: int) -> np.ndarray:
         ValueError: unknown name.
     """
     if name not in _CURVES:
-        raise ValueError(f"grid={name!r}: choose one of {FIXED_GRIDS}")
+        raise InputError(f"grid={name!r}: choose one of {FIXED_GRIDS}")
     times = _CURVES[name](np.arange(steps + 1) / steps)
     times[0], times[-1] = 1.0, 0.0
     return times
@@ -145,7 +146,7 @@ def nearest_indices(name: str, fine: int, steps: int) -> np.ndarray:
         ValueError: more steps than the fine grid has.
     """
     if steps > fine:
-        raise ValueError(f"steps={steps}: grid_points={fine} are fewer")
+        raise InputError(f"steps={steps}: grid_points={fine} are fewer")
     index = np.round((1 - fixed_grid(name, steps)) * fine).astype(int)
     order = np.arange(steps + 1)
     index = np.maximum.accumulate(index - order) + order  # at least one apart, from the left

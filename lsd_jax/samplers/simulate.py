@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax import parallel
+from lsd_jax.errors import InputError
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import token_dtype
@@ -120,7 +121,7 @@ def sample(
     """
     for name, value in (("count", count), ("batch_size", batch_size)):
         if value < 1:
-            raise ValueError(f"{name}={value}: must be 1 or more")
+            raise InputError(f"{name}={value}: must be 1 or more")
     devices = parallel.data_mesh().size
     batch_size = -(-min(batch_size, count) // devices) * devices
     bound = bound_sampler(model, sampler, length)
@@ -132,15 +133,15 @@ def sample(
 def _checked_condition(condition: Condition, shape: tuple[int, int], vocab_size: int) -> Condition:
     """The condition as arrays; raises ValueError where given tokens are of another kind or shape, or outside the vocabulary."""
     if not isinstance(condition, Condition):
-        raise ValueError(f"condition={type(condition).__name__}: must be lsd.Condition(tokens_BL, fixed_BL)")
+        raise InputError(f"condition={type(condition).__name__}: must be lsd.Condition(tokens_BL, fixed_BL)")
     tokens, fixed = np.asarray(condition.tokens_BL), np.asarray(condition.fixed_BL)
     for name, array, kind in (("tokens_BL", tokens, np.integer), ("fixed_BL", fixed, np.bool_)):
         if array.shape != shape or not np.issubdtype(array.dtype, kind):
             kinds = "booleans" if kind is np.bool_ else "integers"
-            raise ValueError(f"condition.{name}={array.dtype} {array.shape}: must be {kinds} of shape {shape}")
+            raise InputError(f"condition.{name}={array.dtype} {array.shape}: must be {kinds} of shape {shape}")
     given = tokens[fixed]
     if wrong := given[(given < 0) | (given >= vocab_size)].tolist():
-        raise ValueError(f"condition.tokens_BL={wrong[0]}: the model's tokens are 0 ... {vocab_size - 1}")
+        raise InputError(f"condition.tokens_BL={wrong[0]}: the model's tokens are 0 ... {vocab_size - 1}")
     return Condition(tokens.astype(np.int32), fixed)
 
 
@@ -186,7 +187,7 @@ def draw_and_count(
     tokens, calls = parallel.in_batches(draw, batch_size, key_B, *rows, progress=shown)
     wrong = (tokens < 0) | (tokens >= model.process.vocab_size)
     if wrong.any():  # a probability that is not a number reveals nothing, or -1
-        raise ValueError(
+        raise InputError(
             f"model={model.identity.id or model.identity.kind!r}: its answers are not numbers; {wrong.any(1).sum()} of {len(tokens)} "
             f"sequences by {sampler.kernel.name!r} have no token at some positions"
         )

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.samplers.kernel import Condition
 
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz"
@@ -28,7 +29,7 @@ def encode(text: str) -> np.ndarray:
     tokens = np.where(raw < 256, _CODE[np.minimum(raw, 255)], 255).astype(np.uint8)
     bad = np.flatnonzero(tokens == 255)
     if bad.size:
-        raise ValueError(
+        raise InputError(
             f"character {text[bad[0]]!r} at position {bad[0]} is outside the alphabet {SYMBOLS!r} "
             f"({bad.size} such characters); set normalize=True to reduce the text to it"
         )
@@ -43,7 +44,7 @@ def decode(tokens: np.ndarray) -> str:
 def check_vocab_size(name: str, vocab_size: int) -> None:
     """Raises ValueError where a task of this alphabet is given another vocabulary."""
     if vocab_size != len(SYMBOLS):
-        raise ValueError(f"vocab_size={vocab_size}: {name} has {len(SYMBOLS)} symbols")
+        raise InputError(f"vocab_size={vocab_size}: {name} has {len(SYMBOLS)} symbols")
 
 
 def prompt_condition(prompt: str, count: int, length: int) -> Condition:
@@ -53,9 +54,9 @@ def prompt_condition(prompt: str, count: int, length: int) -> Condition:
         ValueError: a symbol outside the alphabet, or a prompt longer than the sequence.
     """
     if len(prompt) > length:
-        raise ValueError(f"prompt={prompt!r}: it has {len(prompt)} characters, a sequence {length}")
+        raise InputError(f"prompt={prompt!r}: it has {len(prompt)} characters, a sequence {length}")
     if wrong := sorted(set(prompt) - set(SYMBOLS + "_")):
-        raise ValueError(
+        raise InputError(
             f"prompt={prompt!r}: it holds {''.join(wrong)!r}; it may hold {SYMBOLS!r} and '_' for what is unknown"
         )
     padded = prompt.ljust(length, "_")

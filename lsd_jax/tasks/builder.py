@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.process import token_dtype
 
 tfds.disable_progress_bar()
@@ -73,7 +74,7 @@ def cache_dir() -> pathlib.Path:
     try:
         return pathlib.Path(os.environ.get("LSD_JAX_CACHE") or "~/.cache/lsd_jax").expanduser()
     except RuntimeError:
-        raise ValueError("LSD_JAX_CACHE='': there is no home directory; name a folder for prepared data") from None
+        raise InputError("LSD_JAX_CACHE='': there is no home directory; name a folder for prepared data") from None
 
 
 def prepared(source: Source) -> tfds.core.DatasetBuilder:
@@ -136,7 +137,7 @@ def read_batches(source: Source, length: int, batch_size: int, seed: int) -> Ite
 
 def check_length(source: Source, length: int) -> None:
     if not 0 < length <= source.width:
-        raise ValueError(f"sequence_length={length}: examples have {source.width} tokens")
+        raise InputError(f"sequence_length={length}: examples have {source.width} tokens")
 
 
 class _Crop(grain.transforms.RandomMap):

@@ -7,6 +7,7 @@ import functools
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.processes.process import token_dtype
 from lsd_jax.tasks.alphabet import SYMBOLS
 from lsd_jax.tasks.corpus import read_corpus, split_chunks
@@ -24,7 +25,7 @@ def blend(probs: np.ndarray, mix: float) -> np.ndarray:
         ValueError: `mix` outside [0, 1].
     """
     if not 0 <= mix <= 1:
-        raise ValueError(f"mix={mix}: a share between 0 and 1 is needed")
+        raise InputError(f"mix={mix}: a share between 0 and 1 is needed")
     return (1 - mix) * probs + mix / probs.shape[-1]
 
 
@@ -38,7 +39,7 @@ def countdown(vocab_size: int, mix: float) -> Chain:
         ValueError: `mix` outside [0, 1] or fewer than two tokens.
     """
     if vocab_size < 2:
-        raise ValueError(f"vocab_size={vocab_size}: countdown needs at least 2 tokens")
+        raise InputError(f"vocab_size={vocab_size}: countdown needs at least 2 tokens")
     start = np.full(vocab_size, 1 / (vocab_size - 1))
     start[0] = 0
     transition = np.diag(np.ones(vocab_size - 1), -1)
@@ -57,7 +58,7 @@ def bigram(mix: float, path: str = "", normalize: bool = False) -> Chain:
         ValueError, FileNotFoundError: `mix` outside (0, 1], or an unusable text.
     """
     if mix == 0:
-        raise ValueError("mix=0: bigram needs a positive share, some pairs of letters are never seen")
+        raise InputError("mix=0: bigram needs a positive share, some pairs of letters are never seen")
     counts = _bigram_counts(path, normalize)
     transition = blend(counts / np.maximum(counts.sum(1, keepdims=True), 1), mix)
     transition /= transition.sum(1, keepdims=True)  # a letter that never occurs has an empty row
@@ -92,7 +93,7 @@ def toy_joint(vocab_size: int, mix: float) -> np.ndarray:
         ValueError: `mix` outside [0, 1] or fewer than two states.
     """
     if vocab_size < 2:
-        raise ValueError(f"vocab_size={vocab_size}: toy needs at least 2 states")
+        raise InputError(f"vocab_size={vocab_size}: toy needs at least 2 states")
     rng = np.random.default_rng(_TOY_SEED)
     states = np.arange(vocab_size)
     angle = 2 * np.pi * (states[None] - 2 * states[:, None] - 1) / vocab_size

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import xlogy
 
+from lsd_jax.errors import InputError
 from lsd_jax.keys import RowStream, generator
 from lsd_jax.metrics import chain, ngram
 from lsd_jax.metrics.bootstrap import mean_interval
@@ -174,7 +175,7 @@ class Toy(Chain):
 
     def chain(self) -> chain_laws.Chain:
         if self.length != chain_laws.TOY_LENGTH:
-            raise ValueError(f"sequence_length={self.length}: toy has {chain_laws.TOY_LENGTH} tokens")
+            raise InputError(f"sequence_length={self.length}: toy has {chain_laws.TOY_LENGTH} tokens")
         return chain_laws.toy(self.vocab_size, self.data.mix)
 
     @property

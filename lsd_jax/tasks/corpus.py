@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.weights import SHIPPED
 from lsd_jax.tasks import alphabet
 
@@ -38,13 +39,13 @@ def read_corpus(path: str = "", normalize: bool = False) -> np.ndarray:
     try:
         text = (lzma.decompress(raw) if file.suffix == ".xz" else raw).decode("utf-8")
     except (UnicodeDecodeError, lzma.LZMAError) as error:
-        raise ValueError(f"path={str(file)!r}: not readable text: {error}") from None
+        raise InputError(f"path={str(file)!r}: not readable text: {error}") from None
     try:
         tokens = alphabet.encode(alphabet.normalize(text) if normalize else text.strip())
     except ValueError as error:
-        raise ValueError(f"path={str(file)!r}: {error}") from None
+        raise InputError(f"path={str(file)!r}: {error}") from None
     if len(tokens) < _BLOCKS * CHUNK:
-        raise ValueError(f"path={str(file)!r}: holds {len(tokens)} characters; at least {_BLOCKS * CHUNK} are needed")
+        raise InputError(f"path={str(file)!r}: holds {len(tokens)} characters; at least {_BLOCKS * CHUNK} are needed")
     return tokens
 
 

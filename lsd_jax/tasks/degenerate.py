@@ -6,6 +6,7 @@ that ranks one of them well is not to be trusted; neither is a single metric tha
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics.ngram import ngram_ids
 
 _TOP = 12  # tokens, of 27
@@ -36,7 +37,7 @@ def periodic(rng: np.random.Generator, training_NL: np.ndarray, count: int, leng
     joint = np.bincount(training_NL.ravel()).argmax()
     row, start = np.nonzero((ids // size**period == joint) & (ids % size == joint))
     if not len(row):
-        raise ValueError(f"no training sequence has token {joint} twice, {period} places apart")
+        raise InputError(f"no training sequence has token {joint} twice, {period} places apart")
     _, first, counts = np.unique(ids[row, start], return_index=True, return_counts=True)
     often = first[np.argsort(-counts, kind="stable")[:_SNIPPETS]]
     chosen = often[rng.integers(0, len(often), count)]
@@ -53,7 +54,7 @@ def mirror(rng: np.random.Generator, training_NL: np.ndarray, count: int, length
     """
     half = (length + 1) // 2
     if training_NL.shape[1] < half:
-        raise ValueError(f"mirror needs training sequences of {half} tokens, not {training_NL.shape[1]}")
+        raise InputError(f"mirror needs training sequences of {half} tokens, not {training_NL.shape[1]}")
     row = rng.integers(0, len(training_NL), count)
     start = rng.integers(0, training_NL.shape[1] - half + 1, count)
     snippets = training_NL[row[:, None], start[:, None] + np.arange(half)]

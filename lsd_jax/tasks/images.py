@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics import fid, ngram
 from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.metrics.counts import ngram_divergences
@@ -42,9 +43,9 @@ class Images(Task):
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
         if self.vocab_size != self.values:
-            raise ValueError(f"vocab_size={self.vocab_size}: {self.name} has {self.values} values")
+            raise InputError(f"vocab_size={self.vocab_size}: {self.name} has {self.values} values")
         if self.length != np.prod(self.shape):
-            raise ValueError(
+            raise InputError(
                 f"sequence_length={self.length}: an image of shape={self.shape} has {np.prod(self.shape)} pixels"
             )
         self._network, self._statistics = None, None
@@ -130,7 +131,7 @@ def read_digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise ValueError("name='digits': it needs scikit-learn: pip install scikit-learn") from None
+        raise InputError("name='digits': it needs scikit-learn: pip install scikit-learn") from None
     pixels, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(pixels))
     return pixels[order].astype(np.uint8), labels[order].astype(np.uint8)
@@ -149,7 +150,7 @@ def read_cifar10(archive: pathlib.Path | None) -> dict[str, np.ndarray]:
     else:
         raise FileNotFoundError(f"path={str(archive)!r}: no such file; it is {CIFAR10_URL}")
     if hashlib.sha256(raw).hexdigest() != CIFAR10_SHA256:
-        raise ValueError(f"{name} is not the whole CIFAR-10 archive (binary version); load it again")
+        raise InputError(f"{name} is not the whole CIFAR-10 archive (binary version); load it again")
     rows = {}
     with tarfile.open(fileobj=io.BytesIO(raw)) as file:
         for member in (*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.keys import RowStream, generator
 from lsd_jax.metrics.metric import Column, Metrics
 from lsd_jax.models.model import Diffusion
@@ -99,11 +100,11 @@ class Task:
         self.name, self.vocab_size = data.name, data.vocab_size
         self.length, self.shape = data.sequence_length, data.shape
         if data.shape != self.image_shape:
-            raise ValueError(f"shape={data.shape}: {data.name} has {self.image_shape or 'no images'}")
+            raise InputError(f"shape={data.shape}: {data.name} has {self.image_shape or 'no images'}")
         if judge and judge.features and not self.image_shape:
-            raise ValueError(f"features={judge.features!r}: it is for images, not for {data.name}")
+            raise InputError(f"features={judge.features!r}: it is for images, not for {data.name}")
         if judge and judge.feature_statistics and not judge.features:
-            raise ValueError(
+            raise InputError(
                 f"feature_statistics={judge.feature_statistics!r}: name features too, the network that they are of"
             )
 
@@ -151,7 +152,7 @@ class Task:
         """
         rows = self._validation
         if count > len(rows):
-            raise ValueError(f"{count} real sequences are wanted, the validation split holds {len(rows)}")
+            raise InputError(f"{count} real sequences are wanted, the validation split holds {len(rows)}")
         return rows[rng.choice(len(rows), count, replace=False)]
 
     @functools.cached_property
@@ -174,11 +175,11 @@ class Task:
         """
         tokens_NL = np.asarray(tokens)
         if tokens_NL.ndim != 2 or not np.issubdtype(tokens_NL.dtype, np.integer) or not tokens_NL.size:
-            raise ValueError(f"tokens={tokens_NL.dtype} {tokens_NL.shape}: must be integers of shape (n, L)")
+            raise InputError(f"tokens={tokens_NL.dtype} {tokens_NL.shape}: must be integers of shape (n, L)")
         if wrong := tokens_NL[(tokens_NL < 0) | (tokens_NL >= self.vocab_size)][:1].tolist():
-            raise ValueError(f"tokens={wrong[0]}: the data's are 0 ... {self.vocab_size - 1}")
+            raise InputError(f"tokens={wrong[0]}: the data's are 0 ... {self.vocab_size - 1}")
         if tokens_NL.shape[1] != self.length:
-            raise ValueError(f"tokens={tokens_NL.shape}: sequences of this task have {self.length} tokens")
+            raise InputError(f"tokens={tokens_NL.shape}: sequences of this task have {self.length} tokens")
         return self._measure(tokens_NL, seed, resamples)
 
     def _measure(self, tokens_NL: np.ndarray, seed: int, resamples: int) -> Metrics:
@@ -196,7 +197,7 @@ class Task:
             ValueError: the distribution is not known.
         """
         del process
-        raise ValueError(f"name={self.name!r}: no exact denoiser, since its distribution is not known")
+        raise InputError(f"name={self.name!r}: no exact denoiser, since its distribution is not known")
 
     def condition(self, prompt: str, count: int) -> Condition:
         """A prompt as `count` rows of given tokens.
@@ -205,7 +206,7 @@ class Task:
             ValueError: no prompts for this kind of data, or one that does not fit.
         """
         del count
-        raise ValueError(f"prompt={prompt!r}: a prompt needs characters, and {self.name} has none")
+        raise InputError(f"prompt={prompt!r}: a prompt needs characters, and {self.name} has none")
 
     def decode(self, tokens_L: np.ndarray) -> str:
         """A sequence as one line for a person; a mask reads "_"."""

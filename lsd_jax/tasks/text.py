@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics import energy, mauve, ngram, repetition
 from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.metrics.counts import ngram_divergences
@@ -41,7 +42,7 @@ class Text(Task):
         super().__init__(data, judge)
         alphabet.check_vocab_size(self.name, self.vocab_size)
         if judge and judge.protocol:
-            raise ValueError(f"protocol={judge.protocol!r}: GPT-2 does not read the 27 symbols of text; leave it empty")
+            raise InputError(f"protocol={judge.protocol!r}: GPT-2 does not read the 27 symbols of text; leave it empty")
         self._scorer = None
         if judge and judge.scorer:
             self._scorer = load_scorer(judge.scorer, judge.batch_size, self.vocab_size)

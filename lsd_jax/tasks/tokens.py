@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.metrics import ngram
 from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.metrics.counts import ngram_divergences
@@ -63,12 +64,12 @@ class Tokens(Task):
             ValueError, FileNotFoundError: "train", which a published model has not, or an unusable file.
         """
         if part == "train":
-            raise ValueError(f"name={self.name!r}: no training split; a teacher of samples needs none")
+            raise InputError(f"name={self.name!r}: no training split; a teacher of samples needs none")
         return self._rows[0::2] if part == "test" else self._rows[1::2]
 
     def batches(self, batch_size: int, seed: int) -> Iterator[np.ndarray]:
         """Raises ValueError: there is no training split."""
-        raise ValueError(f"name={self.name!r}: no training split, so nothing is trained on it")
+        raise InputError(f"name={self.name!r}: no training split, so nothing is trained on it")
 
     @functools.cached_property
     def _reference(self) -> dict[int, ngram.NGrams]:
@@ -90,12 +91,12 @@ class Tokens(Task):
             ValueError: no tokenizer, tokens outside the vocabulary, or more of them than a sequence has.
         """
         if not self.data.tokenizer:
-            raise ValueError(f"prompt={prompt!r}: a prompt needs data.tokenizer")
+            raise InputError(f"prompt={prompt!r}: a prompt needs data.tokenizer")
         ids = np.asarray(self._tokenizer.encode(prompt).ids, np.int32)
         if not 0 < len(ids) <= self.length:
-            raise ValueError(f"prompt={prompt!r}: has {len(ids)} tokens, a sequence {self.length}")
+            raise InputError(f"prompt={prompt!r}: has {len(ids)} tokens, a sequence {self.length}")
         if ids.max() >= self.vocab_size:
-            raise ValueError(f"prompt={prompt!r}: token {ids.max()} is outside the vocabulary of {self.vocab_size}")
+            raise InputError(f"prompt={prompt!r}: token {ids.max()} is outside the vocabulary of {self.vocab_size}")
         row = np.pad(ids, (0, self.length - len(ids)))
         fixed = np.arange(self.length) < len(ids)
         return Condition(np.tile(row, (count, 1)), np.tile(fixed, (count, 1)))
@@ -141,22 +142,22 @@ def read_tokens(path: str, data: Data) -> np.ndarray:
         found = np.load(file) if file.suffix == ".npy" else file.read_text("utf-8")
     except (ValueError, EOFError, OSError) as error:  # numpy's own words name no file
         reason = str(error).splitlines()[0]
-        raise ValueError(f"path={path!r}: neither UTF-8 text nor a .npy array of integers: {reason}") from None
+        raise InputError(f"path={path!r}: neither UTF-8 text nor a .npy array of integers: {reason}") from None
     tokens = _encode(found, data) if isinstance(found, str) else found
     if not np.issubdtype(tokens.dtype, np.integer) or tokens.ndim not in (1, 2):
-        raise ValueError(f"path={path!r}: holds {tokens.dtype} {tokens.shape}, not integers (n,) or (n, length)")
+        raise InputError(f"path={path!r}: holds {tokens.dtype} {tokens.shape}, not integers (n,) or (n, length)")
     if tokens.size and not 0 <= tokens.min() <= tokens.max() < data.vocab_size:
         wrong = tokens.min() if tokens.min() < 0 else tokens.max()
-        raise ValueError(f"path={path!r}: holds token {wrong}; vocab_size={data.vocab_size}")
+        raise InputError(f"path={path!r}: holds token {wrong}; vocab_size={data.vocab_size}")
     if tokens.shape[-1] < length:
-        raise ValueError(f"path={path!r}: holds {tokens.shape[-1]} tokens in a row, sequence_length={length}")
+        raise InputError(f"path={path!r}: holds {tokens.shape[-1]} tokens in a row, sequence_length={length}")
     whole = tokens.shape[-1] // length * length
     return tokens[..., :whole].reshape(-1, length).astype(np.int32)
 
 
 def _encode(text: str, data: Data) -> np.ndarray:
     if not data.tokenizer:
-        raise ValueError("tokenizer='': a text needs the network's tokenizer")
+        raise InputError("tokenizer='': a text needs the network's tokenizer")
     return np.asarray(_load_tokenizer(data).encode(text).ids, np.int32)
 
 

@@ -14,6 +14,7 @@ import optax
 from absl import logging
 
 from lsd_jax import checkpoints, parallel
+from lsd_jax.errors import InputError
 from lsd_jax.models import backbones
 from lsd_jax.models.causal import autoregressive_loss
 from lsd_jax.models.model import network_time
@@ -81,9 +82,9 @@ class SequenceLoss:
 
     def __post_init__(self):
         if self.name not in LOSSES:
-            raise ValueError(f"loss={self.name!r}: choose one of {LOSSES}")
+            raise InputError(f"loss={self.name!r}: choose one of {LOSSES}")
         if self.process.ordered and self.name != "denoising":
-            raise ValueError(f"loss={self.name!r}: the {self.process.name} process trains by 'denoising'")
+            raise InputError(f"loss={self.name!r}: the {self.process.name} process trains by 'denoising'")
 
     def __call__(self, params: Any, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         x0_BL, t_B, key_B = batch
@@ -150,7 +151,7 @@ def train(
     """
     mesh = parallel.data_mesh()
     if training.batch_size % (mesh.size * training.microbatch):
-        raise ValueError(
+        raise InputError(
             f"batch_size={training.batch_size}: must be divisible by microbatch={training.microbatch} times {mesh.size} devices"
         )
     model, optimizer = backbones.network(sizes), make_optimizer(training)
@@ -212,7 +213,7 @@ def train(
 def _check_finite(loss: jax.Array, training: TrainingSettings, done: int) -> None:
     """Raises ValueError at the first loss that is not a number, before it reaches a log or a checkpoint."""
     if not np.isfinite(loss):
-        raise ValueError(
+        raise InputError(
             f"learning_rate={training.learning_rate}: too large; the loss is {float(loss)} at step {done}. The newest checkpoint "
             "is from before"
         )

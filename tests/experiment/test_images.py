@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import cifar10
+from lsd_jax.configs import cifar10
 from lsd_jax.experiment import build, stages
 from lsd_jax.experiment.records import read_rows
 from lsd_jax.models import backbones, weights

@@ -17,7 +17,7 @@ NAMES = ("sedd_small", "sedd_medium", "radd", "mdlm", "duo")
 
 
 def tiny(name, **changes):
-    config = importlib.import_module(f"configs.{name}").get_config("tiny")
+    config = importlib.import_module(f"lsd_jax.configs.{name}").get_config("tiny")
     config.update_from_flattened_dict(changes)
     return config
 
@@ -57,7 +57,7 @@ def test_verify_knows_the_right_weights_from_wrong_ones(tmp_path, capsys, name):
 @pytest.mark.parametrize("variant", ["", "lsd"])
 def test_the_full_configs_are_consistent(monkeypatch, tmp_path, name, variant):
     """Everything but the checkpoint, the scorer and the tokenizer, which come from the hub."""
-    config = importlib.import_module(f"configs.{name}").get_config(variant)
+    config = importlib.import_module(f"lsd_jax.configs.{name}").get_config(variant)
     loaded = Diffusion.from_function(lambda x, t: x, build.process_of(config), "log_score")
     monkeypatch.setattr(build, "model_of", lambda *arguments: loaded)
     monkeypatch.setattr(tokens, "_load_tokenizer", lambda data: None)
@@ -91,7 +91,7 @@ def test_the_variant_is_named_on_the_command_line(tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_published_settings(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"lsd_jax.configs.{name}").get_config()
     assert config.student.steps == (8, 16, 32, 64) and config.teacher.steps == 1024
     assert config.distill.alignment.radius == 0.05 and config.evaluation.num_samples == 1024
     assert (config.data.sequence_length, config.data.vocab_size) == (1024, 50257)

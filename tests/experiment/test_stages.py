@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from configs import text
+from lsd_jax.configs import text
 from lsd_jax.experiment import stages
 from lsd_jax.experiment.records import read_rows
 from lsd_jax.experiment.report import page

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from configs import (
+from lsd_jax.configs import (
     ablation_countdown,
     ablation_potentials,
     ablation_text,
@@ -13,7 +13,7 @@ from configs import (
     ablation_uniform_potentials,
     benchmark,
 )
-from configs.common import variant
+from lsd_jax.configs.common import variant
 from lsd_jax.experiment import check, stages
 from lsd_jax.experiment.entries import Entry, resolve
 from lsd_jax.experiment.records import EXACT, read_rows
@@ -181,7 +181,7 @@ def test_bad_input_is_one_line(tmp_path):
 
 @pytest.mark.slow
 def test_images_can_be_ablated_like_any_other_task(tmp_path):
-    from configs import cifar10
+    from lsd_jax.configs import cifar10
 
     config = cifar10.get_config("tiny")
     config.update_from_flattened_dict(

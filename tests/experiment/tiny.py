@@ -1,6 +1,6 @@
 """Configs that are small enough for a test."""
 
-from configs import countdown
+from lsd_jax.configs import countdown
 
 TINY = {
     "data.vocab_size": 8,

@@ -54,7 +54,7 @@ def test_claims_are_read_from_a_report(tmp_path, capsys, name, values):
 def test_claims_hold(tmp_path, name):
     from lsd_jax.experiment import stages  # which loads what the quick test has no need of
 
-    settings = importlib.import_module(f"configs.{name}").get_config()
+    settings = importlib.import_module(f"lsd_jax.configs.{name}").get_config()
     settings.evaluation.batch_size = 64
     stages.run(settings, tmp_path / "run", "all", command="pytest -m slow")
     rows, _ = claims.read(tmp_path / "run")

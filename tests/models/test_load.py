@@ -147,14 +147,18 @@ def test_taulders_unet_takes_values_and_shape_from_the_caller(tmp_path):
         (
             ("sedd", "tiny_sedd_absorb", Absorbing(12, LogLinear())),
             {},
-            "^weights='tiny_sedd_absorb': embeds 12 tokens, the mask among them: .*vocab_size=11, not 12",
+            "^weights='tiny_sedd_absorb': cannot be read as SEDD: its table has 12 rows; vocab_size=12 and a mask need 13",
         ),
         (
             ("sedd", "tiny_sedd_absorb", Uniform(11, LogLinear())),
             {},
-            "embeds 12 tokens: it is for vocab_size=12, not 11, or for another process than 'uniform'",
+            "^process='uniform': this SEDD network is for absorbing",
         ),
-        (("radd", "tiny_radd", Uniform(11, LogLinear())), {}, "^process='uniform': RADD networks know"),
+        (
+            ("radd", "tiny_radd", Uniform(11, LogLinear())),
+            {},
+            "^process='uniform': this RADD network is for \\('absorbing'",
+        ),
         (("ddit", "nowhere.safetensors"), {}, "^weights='nowhere.safetensors': no such file"),
         (("mdlm", "nowhere"), {}, "^weights='nowhere': no such file or folder"),
         (("ddit", "digits_unet.safetensors"), {}, r"a unet network for \(1, 8, 8\) images of 17 values, not a ddit"),

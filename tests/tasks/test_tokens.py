@@ -43,6 +43,11 @@ def test_vocab_and_merges_are_gpt2_s_tokenizer(data, tmp_path):
 def test_tokenizers_that_cannot_be_used(data, tmp_path):
     with pytest.raises(ValueError, match="^tokenizer=.* has 270 tokens, the network 50257: name the tokenizer"):
         load_tokenizer(data.tokenizer, 50257, "tokenizer")
+    with pytest.raises(ValueError, match="^tokenizer=.* has 270 tokens, the network 268"):
+        load_tokenizer(data.tokenizer, 268, "tokenizer")
+    # A network's table may have rows that stand for no text, and a tokenizer special tokens that the network does not know.
+    assert load_tokenizer(data.tokenizer, 288, "tokenizer").get_vocab_size() == 270
+    assert load_tokenizer(data.tokenizer, 269, "tokenizer").get_vocab_size() == 270
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": "none"}))
     with pytest.raises(ValueError, match="is not a tokenizer"):
         load_tokenizer(str(tmp_path), 270, "tokenizer")

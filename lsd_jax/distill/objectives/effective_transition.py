@@ -17,6 +17,7 @@ from lsd_jax.distill.objectives.score_alignment import distance, scaled_score, s
 from lsd_jax.distill.settings import OptimizeSettings
 from lsd_jax.distill.student import Student, frozen
 from lsd_jax.distill.teacher import TeacherPaths
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import Coupling
@@ -41,7 +42,7 @@ def prepare(student: Student, model: Diffusion, paths: TeacherPaths, settings: O
     """
     aligned = score_alignment.prepare(student, model, paths, settings)
     if aligned.log_scores is None:
-        raise ValueError(
+        raise InputError(
             f"objective='effective_transition': keeps scores of {len(paths.states)} paths, "
             f"{paths.tokens.shape[1]} positions and {model.process.vocab_size} tokens at {student.steps} and more times, over a "
             "gigabyte; lower the teacher's paths, or choose objective='score_alignment' or 'path_kl'"
@@ -100,7 +101,7 @@ def _at(integrals, t, fine):
 def check(settings: OptimizeSettings, process: Process, kernel: AnyKernel, coupling: Coupling) -> None:
     """Raises ValueError where the kernel is not Euler's, or as score alignment."""
     if kernel.name != "euler":
-        raise ValueError(
+        raise InputError(
             f"objective='effective_transition': matches Euler's transitions; kernel {kernel.name!r} is not 'euler'"
         )
     score_alignment.check(settings, process, kernel, coupling)

@@ -11,6 +11,7 @@ from lsd_jax.distill.objectives.reverse_path_kl import REVERSE_PATH_KL
 from lsd_jax.distill.settings import OptimizeSettings
 from lsd_jax.distill.student import Student
 from lsd_jax.distill.teacher import TeacherPaths
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
 
 _PARTS = PATH_KL, REVERSE_PATH_KL
@@ -33,7 +34,7 @@ def loss(
 def check(settings: OptimizeSettings, *rest) -> None:
     """Raises ValueError where reverse_share is outside [0, 1], or as the reverse path KL."""
     if not 0 <= settings.reverse_share <= 1:
-        raise ValueError(f"reverse_share={settings.reverse_share}: must lie between 0 (diverse) and 1 (precise)")
+        raise InputError(f"reverse_share={settings.reverse_share}: must lie between 0 (diverse) and 1 (precise)")
     REVERSE_PATH_KL.check(settings, *rest)
 
 

@@ -7,6 +7,7 @@ from lsd_jax.distill.objectives.path_kl import PATH_KL
 from lsd_jax.distill.objectives.reverse_path_kl import REVERSE_PATH_KL
 from lsd_jax.distill.objectives.score_alignment import SCORE_ALIGNMENT
 from lsd_jax.distill.settings import OptimizeSettings
+from lsd_jax.errors import InputError
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import AnyKernel
@@ -22,7 +23,7 @@ def get_objective(name: str) -> Objective:
         ValueError: unknown name.
     """
     if name not in OBJECTIVES:
-        raise ValueError(f"objective={name!r}: choose one of {sorted(OBJECTIVES)}")
+        raise InputError(f"objective={name!r}: choose one of {sorted(OBJECTIVES)}")
     return OBJECTIVES[name]
 
 
@@ -30,9 +31,9 @@ def check_objective(settings: OptimizeSettings, process: Process, kernel: AnyKer
     """Raises ValueError where a setting is out of range, or the objective does not go with process, kernel or coupling."""
     objective = get_objective(settings.objective)
     if settings.draws < 1:
-        raise ValueError(f"draws={settings.draws}: must be 1 or more")
+        raise InputError(f"draws={settings.draws}: must be 1 or more")
     if settings.steps < 0:
-        raise ValueError(f"steps={settings.steps}: must be 0 or more")
+        raise InputError(f"steps={settings.steps}: must be 0 or more")
     if not settings.learning_rate > 0:
-        raise ValueError(f"learning_rate={settings.learning_rate}: must be positive")
+        raise InputError(f"learning_rate={settings.learning_rate}: must be positive")
     objective.check(settings, process, kernel, coupling)

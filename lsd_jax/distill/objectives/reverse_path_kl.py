@@ -14,6 +14,7 @@ from lsd_jax.distill.objectives.objective import Objective
 from lsd_jax.distill.settings import OptimizeSettings
 from lsd_jax.distill.student import Student
 from lsd_jax.distill.teacher import TeacherPaths
+from lsd_jax.errors import InputError
 from lsd_jax.keys import PathStream, fold_each
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
@@ -106,7 +107,7 @@ def check(settings: OptimizeSettings, process: Process, kernel: AnyKernel, coupl
     """Raises ValueError where draws that share a shift have no likelihood."""
     del kernel
     if not process.jumps_once and coupling.name != "iid":
-        raise ValueError(
+        raise InputError(
             f"objective={settings.objective!r}: on the {process.name} process needs the likelihood of independent draws; the "
             f"coupling's name is {coupling.name!r}, not 'iid'"
         )

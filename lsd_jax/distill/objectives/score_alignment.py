@@ -17,6 +17,7 @@ from lsd_jax.distill.relaxed import relaxed_rollout
 from lsd_jax.distill.settings import OptimizeSettings
 from lsd_jax.distill.student import Student, frozen
 from lsd_jax.distill.teacher import TeacherPaths
+from lsd_jax.errors import InputError
 from lsd_jax.keys import PathStream
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
@@ -155,11 +156,11 @@ def check(settings: OptimizeSettings, process: Process, kernel: AnyKernel, coupl
     alignment = settings.alignment
     for field, choices in (("distance", DISTANCES), ("noise", NOISES), ("gradient", GRADIENTS)):
         if getattr(alignment, field) not in choices:
-            raise ValueError(f"alignment.{field}={getattr(alignment, field)!r}: choose one of {choices}")
+            raise InputError(f"alignment.{field}={getattr(alignment, field)!r}: choose one of {choices}")
     if not 0 <= alignment.radius <= 1:
-        raise ValueError(f"alignment.radius={alignment.radius}: is a share of the positions, 0 to 1")
+        raise InputError(f"alignment.radius={alignment.radius}: is a share of the positions, 0 to 1")
     if alignment.gradient == "unrolled" and not isinstance(kernel, Kernel):
-        raise ValueError(
+        raise InputError(
             f"alignment.gradient='unrolled': goes through steps of one stage; kernel {kernel.name!r} has more"
         )
 

@@ -5,6 +5,7 @@ import functools
 import hashlib
 from typing import Any
 
+from lsd_jax.errors import InputError
 from lsd_jax.models import weights
 from lsd_jax.models.pretrained import sources
 from lsd_jax.models.pretrained.files import read_tensors, shards
@@ -12,24 +13,33 @@ from lsd_jax.models.pretrained.mapping import to_ours
 
 
 @functools.lru_cache(maxsize=2)  # a run's stages ask again
-def load(family: str, source: str, field: str, masked: bool = False, dtype: str = "float32") -> tuple[Any, Any, str]:
+def load(
+    family: str,
+    source: str,
+    field: str,
+    masked: bool = False,
+    dtype: str = "float32",
+    vocab_size: int | None = None,
+) -> tuple[Any, Any, str]:
     """(sizes, float32 parameters, sha256 of the weights' file) of a published network.
 
     Args:
         family: one of mapping.FAMILIES.
         source: a shipped name, a file, a folder or a hub repository, as in sources.find.
         field: the setting that names it, for messages.
-        masked: whether the last entry of its vocabulary is a mask.
+        masked: whether an entry of its vocabulary is a mask.
         dtype: of its matrix products.
+        vocab_size: number of data tokens, where they are known; the network's table may have more rows.
 
     Raises:
         ValueError, FileNotFoundError: nothing there, or another network; one line that names the tensors.
     """
     path = sources.find(source, sources.WEIGHTS, field)
     try:
-        sizes, params = to_ours(family, read_tensors(path), sources.card(path, source, field), masked)
+        card = sources.card(path, source, field)
+        sizes, params = to_ours(family, read_tensors(path), card, masked, vocab_size)
     except ValueError as error:
-        raise ValueError(f"{field}={source!r}: cannot be read as {family.upper()}: {error}") from None
+        raise InputError(f"{field}={source!r}: cannot be read as {family.upper()}: {error}") from None
     parts = [path, *(shards(path) if path.name.endswith(".index.json") else ())]
     digest = weights.sha256(path)
     if len(parts) > 1:  # an index alone says nothing of what its files hold

@@ -16,6 +16,8 @@ import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from lsd_jax.errors import InputError
+
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the magic number that torch.save wrote before 1.6
 _DTYPES = {
     "FloatStorage": np.float32,
@@ -51,13 +53,13 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     if head.startswith(b"PK"):
         return _read_zip(path)
     if head.startswith(_LEGACY):
-        raise ValueError(
+        raise InputError(
             f"checkpoint {str(path)!r} is in PyTorch's format before 1.6; convert it once (pip install torch): python -c "
             f"\"import torch; torch.save(torch.load({str(path)!r}, map_location='cpu', weights_only=True), 'new.pt')\""
         )
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
-    raise ValueError(f"checkpoint {str(path)!r} is neither a safetensors nor a PyTorch file, or its start is damaged")
+    raise InputError(f"checkpoint {str(path)!r} is neither a safetensors nor a PyTorch file, or its start is damaged")
 
 
 def shards(index: pathlib.Path) -> list[pathlib.Path]:
@@ -69,9 +71,9 @@ def shards(index: pathlib.Path) -> list[pathlib.Path]:
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"checkpoint {str(index)!r} is no index of shards: {error}") from None
+        raise InputError(f"checkpoint {str(index)!r} is no index of shards: {error}") from None
     if wrong := [name for name in names if pathlib.PurePath(name).name != name]:
-        raise ValueError(f"checkpoint {str(index)!r} names a file elsewhere: {wrong[0]!r}")
+        raise InputError(f"checkpoint {str(index)!r} names a file elsewhere: {wrong[0]!r}")
     return [index.with_name(name) for name in names]
 
 
@@ -80,7 +82,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
         with safe_open(path, "np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, TypeError) as error:
-        raise ValueError(f"checkpoint {str(path)!r} is no whole safetensors file; load it again: {error}") from None
+        raise InputError(f"checkpoint {str(path)!r} is no whole safetensors file; load it again: {error}") from None
 
 
 def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -88,20 +90,20 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(path) as archive:
             pickles = [name for name in archive.namelist() if name == "data.pkl" or name.endswith("/data.pkl")]
             if len(pickles) != 1:
-                raise ValueError("it holds no data.pkl")
+                raise InputError("it holds no data.pkl")
             folder = pickles[0].removesuffix("data.pkl")
             if _has(archive, folder + "byteorder") and archive.read(folder + "byteorder") != b"little":
-                raise ValueError("its numbers are big-endian")
+                raise InputError("its numbers are big-endian")
             with archive.open(pickles[0]) as stream:
                 tree = _Unpickler(stream).load()
             return {name: _materialize(path, archive, folder, leaf) for name, leaf in _leaves(tree)}
     except zipfile.BadZipFile as error:
-        raise ValueError(f"checkpoint {str(path)!r} is truncated or damaged; load it again: {error}") from None
+        raise InputError(f"checkpoint {str(path)!r} is truncated or damaged; load it again: {error}") from None
     except RecursionError:
-        raise ValueError(f"checkpoint {str(path)!r}: its dicts are nested without end") from None
+        raise InputError(f"checkpoint {str(path)!r}: its dicts are nested without end") from None
     except Exception as error:  # a hostile pickle can raise anything
         detail = str(error) or type(error).__name__
-        raise ValueError(f"checkpoint {str(path)!r} cannot be read as tensors: {detail}") from None
+        raise InputError(f"checkpoint {str(path)!r} cannot be read as tensors: {detail}") from None
 
 
 class _Storage(NamedTuple):
@@ -128,7 +130,7 @@ class _RebuildTensor:
 
     def __call__(self, storage, offset, shape, strides, *_ignored):
         if not isinstance(storage, _Storage):
-            raise ValueError("a tensor without a storage")
+            raise InputError("a tensor without a storage")
         return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
@@ -155,7 +157,7 @@ class _Unpickler(pickle.Unpickler):
         }
         if (module, name) in admitted:
             return admitted[module, name]
-        raise ValueError(
+        raise InputError(
             f"its pickle names {module}.{name}, which is code and not a tensor, and is refused; save the state dict "
             "alone, best as safetensors"
         )
@@ -163,7 +165,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         kind, name, key, _, numel = pid
         if kind != "storage" or name not in _DTYPES:
-            raise ValueError(f"a storage of kind {name!r}")
+            raise InputError(f"a storage of kind {name!r}")
         return _Storage(str(key), name, int(numel))
 
 
@@ -185,7 +187,7 @@ def _materialize(path: pathlib.Path, archive: zipfile.ZipFile, folder: str, tens
     if 0 in shape and whole:
         return np.zeros(shape, dtype)
     if not 0 <= last < info.file_size // dtype.itemsize:
-        raise ValueError(f"a tensor of shape {shape} reaches outside its storage {tensor.storage.key!r}")
+        raise InputError(f"a tensor of shape {shape} reaches outside its storage {tensor.storage.key!r}")
     if info.compress_type == zipfile.ZIP_STORED:
         flat = np.memmap(path, dtype, "r", _data_start(path, info), info.file_size // dtype.itemsize)
     else:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.ddit import DDiT, DDiTConfig, TimeEmbedding
 from lsd_jax.models.gpt2 import GPT2, GPT2Config
 from lsd_jax.models.tensors import fit, nested, shapes_of
@@ -44,16 +45,21 @@ _GPT2 = {
     "h.{}.mlp.c_fc": "block_{}/mlp_in",
     "h.{}.mlp.c_proj": "block_{}/mlp_out",
 }
+_EMBEDDING, _HEAD = "vocab_embed.embedding", ("output_layer.linear.weight", "output_layer.linear.bias")
 _BUFFERS = r"rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight"
 
 
-def to_ours(family: str, tensors: dict[str, np.ndarray], card: dict[str, Any], masked: bool) -> tuple[Any, Any]:
+def to_ours(
+    family: str, tensors: dict[str, np.ndarray], card: dict[str, Any], masked: bool, vocab_size: int | None = None
+) -> tuple[Any, Any]:
     """(sizes, float32 parameters) of a published network from its tensors and its config.json (or {}).
 
     Args:
         family: one of FAMILIES.
-        masked: whether the vocabulary's last entry is a mask; its logit, which no sampler reads, is dropped. Without one a
-            row of zeros fills our table.
+        masked: whether a row of its table is a mask (`mask_row`); its logit, which no sampler reads, is dropped. Without one
+            a row of zeros fills our table.
+        vocab_size: number of data tokens; rows past them (padding of the table, a [PAD] that no data has) are left out. None:
+            the rows below the mask, or all.
 
     Raises:
         ValueError: another architecture, or tensors that are missing, unknown or misshapen; the message names them.
@@ -66,13 +72,36 @@ def to_ours(family: str, tensors: dict[str, np.ndarray], card: dict[str, Any], m
     time = "sigma_map.mlp.0.weight"
     if (time in state) == (family == "radd"):
         has = "has" if time in state else "lacks"
-        raise ValueError(f"another architecture: it {has} a time input ({time}), and no {family.upper()} network does")
-    sizes = _ddit_sizes(state, card, masked)
-    state = _data_tokens_only(state, masked)
+        raise InputError(f"another architecture: it {has} a time input ({time}), and no {family.upper()} network does")
+    rows = len(state[_EMBEDDING])
+    mask = mask_row(card, rows, vocab_size) if masked else None
+    sizes = _ddit_sizes(state, card, vocab_size or (rows if mask is None else mask))
+    state = _data_tokens_only(state, sizes.vocab_size, mask)
     params = _renamed(state, _DDIT, DDiT(sizes), sizes.depth, transpose=True)
     if family == "mdlm" and not card.get("time_conditioning", False):
         return without_time(sizes, params)
     return sizes, params
+
+
+def mask_row(card: dict[str, Any], rows: int, vocab_size: int | None) -> int:
+    """The mask's row of a table: what the checkpoint's config.json says, else the last one.
+
+    Raises:
+        ValueError: nothing tells which of several rows past the data's tokens it is, or there is none.
+    """
+    for name in ("mask_index", "mask_token_id"):
+        if isinstance(row := card.get(name, card.get("model", {}).get(name)), int):
+            if not 0 <= row < rows:
+                raise InputError(f"its config.json says {name}={row}, and its table has {rows} rows")
+            return row
+    if vocab_size is not None and rows <= vocab_size:
+        raise InputError(f"its table has {rows} rows; vocab_size={vocab_size} and a mask need {vocab_size + 1}")
+    if vocab_size is not None and rows > vocab_size + 1:
+        raise InputError(
+            f"its table has {rows} rows for vocab_size={vocab_size} and a mask, and nothing tells which one the mask is: put "
+            '{"mask_index": ROW} into config.json beside the weights, or correct vocab_size'
+        )
+    return rows - 1
 
 
 def weights_of(tensors: dict[str, np.ndarray], anchor: str, family: str) -> dict[str, np.ndarray]:
@@ -86,11 +115,11 @@ def weights_of(tensors: dict[str, np.ndarray], anchor: str, family: str) -> dict
     prefixes = [name.removesuffix(anchor) for name in tensors if name == anchor or name.endswith("." + anchor)]
     if not prefixes:
         shown = ", ".join(list(tensors)[:3])
-        raise ValueError(f"no tensor {anchor!r}, which every {family.upper()} checkpoint has; it holds {shown} ...")
+        raise InputError(f"no tensor {anchor!r}, which every {family.upper()} checkpoint has; it holds {shown} ...")
     if averaged := [prefix for prefix in prefixes if "ema" in prefix]:
         prefixes = averaged
     if len(prefixes) > 1:
-        raise ValueError(f"several networks, under {prefixes}: keep one of them")
+        raise InputError(f"several networks, under {prefixes}: keep one of them")
     prefix = prefixes[0]
     own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     if family == "gpt2":  # tied to the embedding, it lies beside the transformer
@@ -101,7 +130,7 @@ def weights_of(tensors: dict[str, np.ndarray], anchor: str, family: str) -> dict
         return own
     names = [name for name in own if not re.fullmatch(_BUFFERS, name)]
     if [own[name].shape for name in names] != [value.shape for value in shadow]:
-        raise ValueError(f"its EMA holds {len(shadow)} tensors that do not fit the network's {len(names)}, one by one")
+        raise InputError(f"its EMA holds {len(shadow)} tensors that do not fit the network's {len(names)}, one by one")
     return own | dict(zip(names, shadow))
 
 
@@ -136,14 +165,14 @@ def _gpt2_sizes(state: dict[str, np.ndarray], card: dict[str, Any]) -> GPT2Confi
     return GPT2Config(vocab_size, positions, dim, _depth(state, "h"), card.get("n_head") or _heads(dim, _HEAD_DIM))
 
 
-def _ddit_sizes(state: dict[str, np.ndarray], card: dict[str, Any], masked: bool) -> DDiTConfig:
-    rows, dim = state["vocab_embed.embedding"].shape
+def _ddit_sizes(state: dict[str, np.ndarray], card: dict[str, Any], vocab_size: int) -> DDiTConfig:
+    dim = state[_EMBEDDING].shape[1]
     heads = card.get("model", card).get("n_heads")
     if not heads:
         heads = _heads(dim, 2 * len(state["rotary_emb.inv_freq"]) if "rotary_emb.inv_freq" in state else _HEAD_DIM)
     time = state.get("sigma_map.mlp.0.weight")
     return DDiTConfig(
-        vocab_size=rows - masked,
+        vocab_size=vocab_size,
         dim=dim,
         depth=_depth(state, "blocks"),
         heads=heads,
@@ -156,7 +185,7 @@ def _ddit_sizes(state: dict[str, np.ndarray], card: dict[str, Any], masked: bool
 
 def _heads(dim: int, head_dim: int) -> int:
     if dim % head_dim:
-        raise ValueError(
+        raise InputError(
             f"the number of heads of a network {dim} wide is unknown: put its config.json beside the weights"
         )
     return dim // head_dim
@@ -166,13 +195,16 @@ def _depth(state: dict[str, np.ndarray], blocks: str) -> int:
     return 1 + max((int(name.split(".")[1]) for name in state if name.startswith(blocks + ".")), default=-1)
 
 
-def _data_tokens_only(state: dict[str, np.ndarray], masked: bool) -> dict[str, np.ndarray]:
-    """Our layout of the vocabulary: outputs for data tokens alone, one more embedding."""
-    embedding, head = "vocab_embed.embedding", ("output_layer.linear.weight", "output_layer.linear.bias")
-    if masked:
-        return state | {name: state[name][:-1] for name in head if name in state}
-    zeros = np.zeros((1, state[embedding].shape[1]), np.float32)
-    return state | {embedding: np.concatenate([state[embedding], zeros])}
+def _data_tokens_only(state: dict[str, np.ndarray], vocab_size: int, mask: int | None) -> dict[str, np.ndarray]:
+    """Our layout of the vocabulary: outputs for data tokens alone, and one more embedding, the mask's or zeros."""
+    table = state[_EMBEDDING]
+    if vocab_size > len(table):
+        raise InputError(f"its table has {len(table)} rows; vocab_size={vocab_size}")
+    last = np.zeros_like(table[:1]) if mask is None else table[mask : mask + 1]
+    state = state | {name: state[name][:vocab_size] for name in _HEAD if name in state}
+    if mask is not None and mask < vocab_size and _HEAD[1] in state:  # among the data's tokens: it is never drawn
+        state[_HEAD[1]] = np.where(np.arange(vocab_size) == mask, np.float32(-1e9), state[_HEAD[1]])
+    return state | {_EMBEDDING: np.concatenate([table[:vocab_size], last])}
 
 
 def _renamed(state: dict[str, np.ndarray], table: dict[str, str], model: Any, depth: int, transpose: bool) -> Any:

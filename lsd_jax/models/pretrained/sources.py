@@ -9,6 +9,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
+from lsd_jax.errors import InputError
 from lsd_jax.models import weights
 from lsd_jax.models.pretrained.files import shards
 
@@ -65,7 +66,7 @@ def card(path: pathlib.Path, source: str, field: str) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except json.JSONDecodeError as error:
-        raise ValueError(f"{field}={source!r}: {file.name} is not JSON: {error}") from None
+        raise InputError(f"{field}={source!r}: {file.name} is not JSON: {error}") from None
 
 
 def _from_hub(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
@@ -82,11 +83,11 @@ def _from_hub(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
                 fetch(shard.name, local_files_only=offline)
             return path
         except errors.GatedRepoError:
-            raise ValueError(
+            raise InputError(
                 f"{field}={source!r}: access is granted on https://huggingface.co/{repository}; ask there, then `hf auth login`"
             ) from None
         except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError):
-            raise ValueError(
+            raise InputError(
                 f"{field}={source!r}: the hub has no such repository or revision, or it is private (then `hf auth login`)"
             ) from None
         except (
@@ -96,7 +97,7 @@ def _from_hub(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
         except errors.EntryNotFoundError:
             continue
         except (OSError, errors.HfHubHTTPError) as error:
-            raise ValueError(f"{field}={source!r}: {name} could not be fetched: {str(error).splitlines()[0]}") from None
+            raise InputError(f"{field}={source!r}: {name} could not be fetched: {str(error).splitlines()[0]}") from None
     if offline:
         raise FileNotFoundError(
             f"{field}={source!r}: the hub cannot be reached and its cache holds none of {', '.join(names)}; connect, or run "

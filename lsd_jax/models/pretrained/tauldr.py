@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.pretrained.mapping import weights_of
 from lsd_jax.models.tensors import fit, nested, shapes_of
 from lsd_jax.models.unet import UNet, UNetConfig
@@ -41,7 +42,7 @@ def unet(tensors: dict[str, np.ndarray], vocab_size: int, shape: tuple[int, int,
     state = weights_of(tensors, "input_conv.weight", "tauLDR U-Net")
     ch, channels = state["input_conv.weight"].shape[:2]
     if channels != shape[0]:
-        raise ValueError(f"its images have {channels} channels, shape={tuple(shape)} has {shape[0]}")
+        raise InputError(f"its images have {channels} channels, shape={tuple(shape)} has {shape[0]}")
     blocks, multiples, attention, scale = [0], [1], -1, 0
     for index in range(_count(state, "downsampling_modules")):
         module = f"downsampling_modules.{index}"
@@ -53,7 +54,7 @@ def unet(tensors: dict[str, np.ndarray], vocab_size: int, shape: tuple[int, int,
         else:
             attention = scale
     if len(set(blocks)) > 1:
-        raise ValueError(f"its scales have {blocks} residual blocks, which must be one number")
+        raise InputError(f"its scales have {blocks} residual blocks, which must be one number")
     time_dim = state["temb_modules.0.weight"].shape[-1] if "temb_modules.0.weight" in state else ch
     sizes = UNetConfig(vocab_size, tuple(shape), ch, blocks[0], tuple(multiples), attention, time_dim)
     inputs = jnp.zeros((1, int(np.prod(shape))), jnp.int32), jnp.zeros(1)

@@ -4,8 +4,10 @@ import pathlib
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.pretrained import sources
 
+_PADDING = 128  # rows that tables are padded to a multiple of, at most; a larger difference is another tokenizer's
 END_OF_TEXT = "<|endoftext|>"
 
 
@@ -14,7 +16,7 @@ def load_tokenizer(source: str, vocab_size: int, field: str) -> Tokenizer:
 
     Raises:
         FileNotFoundError: nothing there.
-        ValueError: not a tokenizer, or one of another size; one line.
+        ValueError: not a tokenizer, or one of more tokens than the network has; one line.
     """
     path = sources.find(source, ("tokenizer.json", "vocab.json"), field)
     try:
@@ -24,11 +26,11 @@ def load_tokenizer(source: str, vocab_size: int, field: str) -> Tokenizer:
     except FileNotFoundError:
         raise
     except Exception as error:  # the library raises plain Exception
-        raise ValueError(f"{field}={source!r}: {path.name} is not a tokenizer: {error}") from None
-    if tokenizer.get_vocab_size() != vocab_size:
-        raise ValueError(
-            f"{field}={source!r} has {tokenizer.get_vocab_size()} tokens, the network {vocab_size}: name the tokenizer that "
-            "the network was trained with"
+        raise InputError(f"{field}={source!r}: {path.name} is not a tokenizer: {error}") from None
+    size = tokenizer.get_vocab_size(with_added_tokens=False)
+    if not vocab_size - _PADDING <= tokenizer.get_vocab_size() or size > vocab_size:
+        raise InputError(
+            f"{field}={source!r} has {tokenizer.get_vocab_size()} tokens, the network {vocab_size}: name the tokenizer that the network was trained with"
         )
     return tokenizer
 
@@ -52,5 +54,5 @@ def end_of_text(tokenizer: Tokenizer, field: str) -> int:
     """
     index = tokenizer.token_to_id(END_OF_TEXT)
     if index is None:
-        raise ValueError(f"{field}: the tokenizer has no {END_OF_TEXT} token")
+        raise InputError(f"{field}: the tokenizer has no {END_OF_TEXT} token")
     return index

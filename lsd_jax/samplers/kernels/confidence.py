@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.transition import Transition
@@ -79,7 +80,7 @@ def ordered_nll(model: Diffusion, kernel: StagedKernel, schedule: Schedule, x0_B
         ValueError: a kernel that chooses positions at random.
     """
     if kernel.nll is None:
-        raise ValueError(f"kernel={kernel.name!r}: has no exact likelihood; only margin and entropy have")
+        raise InputError(f"kernel={kernel.name!r}: has no exact likelihood; only margin and entropy have")
 
     def force(carry, transition):
         x_BL, nll_B = carry

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import reverse_rate
 from lsd_jax.processes.transition import Transition
@@ -63,7 +64,7 @@ def predictor_corrector(correctors: int = 1, entry_time: float = 1.0, multiplier
         ValueError: no corrector, or an entry time or multiplier that is not positive.
     """
     if correctors < 1 or entry_time <= 0 or multiplier <= 0:
-        raise ValueError(
+        raise InputError(
             f"correctors={correctors}: must be at least 1, entry_time={entry_time} and multiplier={multiplier} positive"
         )
 

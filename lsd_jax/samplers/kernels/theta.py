@@ -15,6 +15,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.kernel import Draw, StagedKernel
@@ -101,7 +102,7 @@ def theta_rk2(theta: float = 0.5) -> StagedKernel:
 
 def _check(theta: float, highest: float = 0.999) -> None:
     if not 0 < theta <= highest:
-        raise ValueError(f"theta={theta}: must lie between 0 and {highest}")
+        raise InputError(f"theta={theta}: must lie between 0 and {highest}")
 
 
 THETA_TRAPEZOIDAL = theta_trapezoidal()

@@ -89,3 +89,34 @@ def test_truncated_weights(tmp_path):
     (tmp_path / "model.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-100])
     with pytest.raises(ValueError, match="no whole safetensors file; load it again"):
         pretrained.load("radd", str(tmp_path), "weights", True)
+
+
+def padded(tensors, rows):
+    """The tensors of a network whose table has `rows` more rows than before, of noise."""
+    rng = np.random.default_rng(0)
+    names = ("vocab_embed.embedding", "output_layer.linear.weight", "output_layer.linear.bias")
+    more = {n: rng.normal(size=(rows, *tensors[n].shape[1:])).astype(np.float32) for n in names if n in tensors}
+    return tensors | {name: np.concatenate([tensors[name], part]) for name, part in more.items()}
+
+
+def test_rows_past_the_vocabulary_are_left_out():
+    """Duo's [PAD] row, tables padded to a multiple of 16: the mask's row is the one that config.json names."""
+    tensors, card = tensors_of("sedd_absorb"), {"n_heads": 4, "mask_index": 11}
+    sizes, params = to_ours("sedd", padded(tensors, 4), card, True, 11)
+    assert sizes.vocab_size == 11
+    same(params, to_ours("sedd", tensors, {"n_heads": 4}, True, 11)[1])
+    same(to_ours("sedd", padded(tensors, 4), card, True)[1], params)  # the data's tokens are those below the mask
+    with pytest.raises(ValueError, match=r"16 rows for vocab_size=11 and a mask, and nothing tells which"):
+        to_ours("sedd", padded(tensors, 4), {"n_heads": 4}, True, 11)
+    with pytest.raises(ValueError, match="mask_index=40, and its table has 12 rows"):
+        to_ours("sedd", tensors, {"n_heads": 4, "mask_index": 40}, True)
+    uniform = to_ours("sedd", padded(tensors, 1), {"n_heads": 4}, False, 12)
+    same(uniform[1], to_ours("sedd", tensors, {"n_heads": 4}, False)[1])
+
+
+def test_a_mask_among_the_data_s_tokens_is_never_drawn():
+    tensors = tensors_of("sedd_absorb")
+    sizes, params = to_ours("sedd", tensors, {"n_heads": 4, "mask_index": 3}, True, 12)
+    head, table = params["params"]["head"]["bias"], params["params"]["embed"]["embedding"]
+    assert sizes.vocab_size == 12 and len(table) == 13 and head[3] == -1e9 and (np.delete(head, 3) > -1e8).all()
+    np.testing.assert_array_equal(table[12], table[3])
