@@ -15,10 +15,12 @@ from lsd_jax.errors import InputError
 from lsd_jax.experiment import build
 from lsd_jax.models.backbones import NETWORKS, PUBLISHED
 from lsd_jax.models.ddit import DTYPES
+from lsd_jax.models.model import OUTPUTS
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.registry import EVENT_SAMPLERS, get_kernel
 from lsd_jax.samplers.sampler import check_sharpness, check_time
 from lsd_jax.tasks.task import Task
+from lsd_jax.training.train import LOSSES
 
 Entries = Mapping[tuple[str, str], tuple[ml_collections.ConfigDict, bool]]  # (task, sampler) -> config, distilled
 _PARAMETER = re.compile(r"[A-Za-z_][\w.]*=")
@@ -48,8 +50,6 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, 
     Raises:
         ValueError, FileNotFoundError: one line naming the field or file.
     """
-    if config.seed < 0 or any(seed < 0 for seed in config.seeds):
-        raise InputError(f"config.seed={config.seed}, seeds={config.seeds}: must be 0 or more")
     with section("process"):
         process = build.process_of(config)
     task = _check_task(config, stage, process)
@@ -65,27 +65,10 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, 
 def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process) -> Task:
     with section("data"):
         task = build.task_of(config, judged=False)
-        if config.data.sequence_length < 1:
-            raise InputError(f"sequence_length={config.data.sequence_length}: must be 1 or more")
         task.prepare()
     if stage in ("all", "evaluate"):
         settings, devices = config.evaluation, jax.device_count()
         with section("evaluation"):
-            fields = {
-                "num_samples": 1,
-                "batch_size": 1,
-                "held_out": 0,
-                "weighted": 0,
-                "paths": 1,
-                "resamples": 0,
-                "floor_draws": 0,
-                "reference_steps": 0,
-            }
-            for field, least in fields.items():
-                if settings[field] < least:
-                    raise InputError(f"{field}={settings[field]}: must be {least} or more")
-            if any(not 0 <= temperature < float("inf") for temperature in settings.temperatures):
-                raise InputError(f"temperatures={settings.temperatures}: each must be 0 (the likeliest token) or more")
             if settings.batch_size % devices:
                 raise InputError(f"batch_size={settings.batch_size}: is not divisible by {devices} devices")
             build.task_of(config)
@@ -101,6 +84,8 @@ def _check_model(
     name = config.model.name
     if name not in (names := (*NETWORKS, *PUBLISHED, "oracle")):
         raise InputError(f"config.model.name={name!r}: choose one of {names}")
+    if config.model.output not in ("", *OUTPUTS):
+        raise InputError(f"config.model.output={config.model.output!r}: choose one of {OUTPUTS}, or leave it empty")
     if config.model.dtype not in DTYPES:
         raise InputError(f"config.model.dtype={config.model.dtype!r}: choose one of {DTYPES}")
     if name == "unet" and not task.shape:
@@ -109,6 +94,10 @@ def _check_model(
         known = PUBLISHED[name].processes
         raise InputError(f"config.process.name={process.name!r}: {name.upper()} networks know {known}")
     if name == "oracle":
+        if config.model.weights:
+            raise InputError(
+                f"config.model.weights={config.model.weights!r}: the exact denoiser has none; leave it empty"
+            )
         with section("data"):
             return task.oracle(process).time_conditioned
     with section("model"):
@@ -124,6 +113,14 @@ def trained_here(config: ml_collections.ConfigDict) -> bool:
 
 
 def _check_training(config: ml_collections.ConfigDict, stage: str, process: Process) -> None:
+    training, devices = config.training, jax.device_count()
+    if training.loss not in LOSSES:
+        raise InputError(f"config.training.loss={training.loss!r}: choose one of {LOSSES}")
+    if training.batch_size % (devices * max(training.microbatch, 1)):
+        raise InputError(
+            f"config.training.batch_size={training.batch_size}: must be a multiple of {devices} devices times "
+            f"microbatch={training.microbatch}"
+        )
     if config.training.loss == "autoregressive" and stage != "train":
         raise InputError("config.training.loss='autoregressive': trains a scorer; it goes with --stage=train only")
     if process.ordered and config.training.loss != "denoising":
@@ -138,8 +135,6 @@ def _check_student(config: ml_collections.ConfigDict, process: Process, time_con
             return
         distillation.check_student(process, config.data.sequence_length, student)
         check_time(get_kernel(student.kernel), time_conditioned)
-        if wrong := [m for m in config.student.steps if m < 1]:
-            raise InputError(f"steps={wrong[0]}: at least one step is needed")
 
 
 def check_distillation(config: ml_collections.ConfigDict, process: Process, task: Task) -> None:
@@ -165,8 +160,6 @@ def check_study(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.
     Args:
         entries: (task, sampler) -> its config, and whether it is distilled.
     """
-    if any(budget < 1 for budget in config.nfe):
-        raise InputError(f"config.nfe={config.nfe}: each number of network evaluations must be 1 or more")
     if len(config.tasks) > 1 and any(trained_here(own) for own, _ in entries.values()):
         raise InputError("config.model.weights='': a study of several tasks trains no network; name weights for each")
     tasks: dict[str, tuple[bool, Process, Task]] = {}

@@ -16,6 +16,7 @@ from lsd_jax.errors import InputError
 from lsd_jax.experiment import build, check
 from lsd_jax.experiment.records import claim, environment, locked, revision
 from lsd_jax.experiment.study import Study
+from lsd_jax.experiment.values import check_values
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
 from lsd_jax.processes.process import Process
@@ -38,6 +39,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     Raises:
         ValueError, FileNotFoundError, FileExistsError: bad input, in one line, before any long work.
     """
+    check_values(config)
     provenance = {
         "command": command,
         "revision": revision(),
@@ -184,6 +186,9 @@ def sample(
         ValueError, FileNotFoundError, FileExistsError: no or another student or sampler, a prompt that does not fit, or the
             output exists.
     """
+    check_values(config)
+    if count < 1:
+        raise InputError(f"--num_samples={count}: must be 1 or more")
     if bool(student) == bool(name):
         raise InputError(
             "--stage=sample needs --student=PATH/student.json, or --sampler=NAME --steps=M, one of the two"
@@ -212,10 +217,10 @@ def sample(
     devices = parallel.data_mesh().size
     batch = min(-(-count // devices) * devices, config.evaluation.batch_size)
     keys = sequence_keys(named_key(config.seed, Stream.SAMPLE), count)
-    tokens, calls = draw_and_count(model, drawn, keys, batch, condition)
-    text = "\n".join(map(task.decode, tokens))
     if target:
         target.parent.mkdir(parents=True, exist_ok=True)
+    tokens, calls = draw_and_count(model, drawn, keys, batch, condition)
+    text = "\n".join(map(task.decode, tokens))
     if target and target.suffix == ".png" and task.shape:
         from lsd_jax.experiment.report import figures
 

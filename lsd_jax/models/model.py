@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -98,6 +98,9 @@ class Diffusion:
         Raises:
             ValueError: unknown output or time input, or an output that the process has no reading of.
         """
+        of_flax = hasattr(module, "init") and hasattr(module, "scope")
+        if of_flax and not (isinstance(params, Mapping) and "params" in params):
+            raise InputError('params=...: must be what module.init returns, {"params": ...}')
         time_input = time_input or getattr(module, "reads", "sigma_bar")
         _check_choice("output", output, OUTPUTS)
         _check_choice("time_input", time_input, TIME_INPUTS)

@@ -19,7 +19,7 @@ import numpy as np
 
 from lsd_jax.errors import InputError
 from lsd_jax.processes.draws import fine_uniform
-from lsd_jax.processes.noise import Noise
+from lsd_jax.processes.noise import Noise, check_states
 from lsd_jax.processes.soft import SOFT_FLOOR, is_soft
 from lsd_jax.processes.transition import Transition, from_log_probs, jump_where
 
@@ -45,6 +45,12 @@ class DiscretizedGaussian:
     noise: Noise
     rate_sigma: float = 6.0
     q_sigma: float = 512.0
+
+    def __post_init__(self):
+        check_states(self.vocab_size, self.noise)
+        for field in ("rate_sigma", "q_sigma"):
+            if not 0 < getattr(self, field) < math.inf:
+                raise InputError(f"{field}={getattr(self, field)!r}: must be above 0")
 
     name = "gaussian"
     jumps_once = False

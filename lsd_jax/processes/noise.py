@@ -12,11 +12,19 @@ import numpy as np
 from lsd_jax.errors import InputError
 
 
+def _check_share(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise InputError(f"noise.{name}={value}: must be 0 or more and below 1")
+
+
 @dataclasses.dataclass(frozen=True)
 class LogLinear:
     """Mask probability 1 - exp(-sigma_bar) = (1 - eps) t (SEDD, Lou et al. 2024, appendix C.1)."""
 
     eps: float = 1e-3
+
+    def __post_init__(self):
+        _check_share("eps", self.eps)
 
     def clock(self, t: jax.Array) -> jax.Array:
         """The time input of a network that reads the time itself."""
@@ -40,6 +48,10 @@ class Geometric:
     sigma_min: float = 1e-3
     sigma_max: float = 20.0
 
+    def __post_init__(self):
+        if not 0 < self.sigma_min < self.sigma_max < np.inf:
+            raise InputError(f"noise.sigma_min={self.sigma_min}, sigma_max={self.sigma_max}: must rise, and be above 0")
+
     def clock(self, t: jax.Array) -> jax.Array:
         """The time input of a network that reads the time itself."""
         return t
@@ -60,6 +72,9 @@ class Cosine:
     """exp(-sigma_bar) = eps + (1 - eps) (1 - cos(pi/2 (1 - t))) (MDLM, Sahoo et al. 2024, appendix E)."""
 
     eps: float = 1e-3
+
+    def __post_init__(self):
+        _check_share("eps", self.eps)
 
     def clock(self, t: jax.Array) -> jax.Array:
         """The time input of a network that reads the time itself."""
@@ -92,6 +107,13 @@ class Exponential:
     time_base: float = 3.0
     time_exponential: float = 100.0
     min_time: float = 0.0
+
+    def __post_init__(self):
+        if not (self.time_base > 0 and self.time_exponential > 1 and 0 <= self.min_time < 1):
+            raise InputError(
+                f"noise.time_base={self.time_base}, time_exponential={self.time_exponential}, min_time={self.min_time}: must be "
+                "above 0, above 1, and from 0 to below 1"
+            )
 
     def clock(self, t: jax.Array) -> jax.Array:
         """tauLDR's time, the time input of its networks."""
@@ -132,3 +154,11 @@ def make_noise(name: str, **settings: float) -> Noise:
     if unknown := set(settings) - fields:
         raise InputError(f"noise.name={name!r}: has no setting {sorted(unknown)}; it has {sorted(fields)}")
     return NOISES[name](**settings)
+
+
+def check_states(vocab_size: int, noise: Noise) -> None:
+    """Raises ValueError where what a process is built from is no number of tokens and no noise schedule."""
+    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int | np.integer) or vocab_size < 1:
+        raise InputError(f"vocab_size={vocab_size!r}: must be a whole number of data tokens, 1 or more")
+    if not hasattr(noise, "sigma_bar"):
+        raise InputError(f"noise={noise!r}: must be a noise schedule, for example lsd.LogLinear()")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from lsd_jax.processes.draws import fine_uniform
-from lsd_jax.processes.noise import Noise
+from lsd_jax.processes.noise import Noise, check_states
 from lsd_jax.processes.potentials import ChainTransition
 from lsd_jax.processes.soft import SOFT_FLOOR, hard_tokens, is_soft
 from lsd_jax.processes.transition import Transition, jump_where
@@ -21,6 +21,9 @@ class Uniform:
 
     vocab_size: int
     noise: Noise
+
+    def __post_init__(self):
+        check_states(self.vocab_size, self.noise)
 
     name = "uniform"
     jumps_once = False

@@ -49,8 +49,9 @@ class Coupling:
         if self.generator not in orders.GENERATORS:
             raise InputError(f"coupling.generator={self.generator!r}: choose one of {orders.GENERATORS}")
         if self.generator == "pattern" and sorted(self.pattern) != list(range(max(1, len(self.pattern)))):
-            raise InputError(f"coupling.pattern={self.pattern}: is not a permutation of 0, 1, ...")
-        if self.generator in orders.PLANE and not (len(self.shape) == 2 and min(self.shape) > 0):
+            raise InputError(f"coupling.pattern={self.pattern}: generator 'pattern' needs a permutation of 0, 1, ...")
+        plane = len(self.shape) == 2 and min(self.shape) > 0
+        if not plane and (self.shape or self.generator in orders.PLANE):
             raise InputError(f"coupling.shape={self.shape}: generator {self.generator!r} needs (rows, columns)")
 
     def check_length(self, length: int) -> None:

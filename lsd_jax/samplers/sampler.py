@@ -26,7 +26,7 @@ from lsd_jax.samplers.schedule import Schedule, fixed_grid, uniform_schedule
     meta_fields=["kernel", "coupling", "length", "process"],
     drop_fields=["facts", ("facts",)],  # twice, since jax before 0.10 unpacks the names
 )
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # arrays have no single answer to ==
 class Sampler:
     """Everything except the model that is needed to draw a sample; a registered pytree whose only data is the schedule.
 
@@ -46,7 +46,7 @@ class Sampler:
     coupling: Coupling = IID
     length: int | None = None
     process: Process | None = None
-    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def nfe(self) -> int:

@@ -122,6 +122,8 @@ def sample(
     for name, value in (("count", count), ("batch_size", batch_size)):
         if value < 1:
             raise InputError(f"{name}={value}: must be 1 or more")
+    if not (isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
+        raise InputError(f"key={key!r}: must be one PRNG key, for example jax.random.key(0)")
     devices = parallel.data_mesh().size
     batch_size = -(-min(batch_size, count) // devices) * devices
     bound = bound_sampler(model, sampler, length)

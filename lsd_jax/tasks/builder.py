@@ -20,6 +20,7 @@ from lsd_jax.errors import InputError
 from lsd_jax.processes.process import token_dtype
 
 tfds.disable_progress_bar()
+_SPLITS = ("train", "validation", "test")
 
 
 class Source(NamedTuple):
@@ -106,8 +107,10 @@ def read_split(source: Source, part: str, length: int) -> np.ndarray:
     """All of a split as sequences (n, length) cut without overlap, in a fixed shuffled order.
 
     Raises:
-        ValueError: a length that no example has.
+        ValueError: no such split, or a length that no example has.
     """
+    if part not in _SPLITS:
+        raise InputError(f"part={part!r}: choose one of {_SPLITS}")
     check_length(source, length)
     rows = _examples(str(prepared(source).data_path), part)
     whole = rows.shape[1] // length

@@ -134,6 +134,8 @@ class Chain(Task):
 class Countdown(Chain):
     """Countdown (JYS, Park et al. 2024): a chain's metrics, and three ways to count violations of its grammar."""
 
+    reads_file = False
+
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
         self.columns = (*chain.COUNTDOWN_COLUMNS, *self.columns)
@@ -152,10 +154,10 @@ class Bigram(Chain):
         alphabet.check_vocab_size(self.name, self.vocab_size)
         return chain_laws.bigram(self.data.mix, self.data.path, self.data.normalize)
 
-    def condition(self, prompt: str, count: int) -> Condition:
+    def _condition(self, prompt: str, count: int) -> Condition:
         return alphabet.prompt_condition(prompt, count, self.length)
 
-    def decode(self, tokens_L: np.ndarray) -> str:
+    def _decode(self, tokens_L: np.ndarray) -> str:
         return alphabet.decode(tokens_L)
 
     def baselines(self) -> dict[str, Baseline]:
@@ -167,6 +169,8 @@ class Toy(Chain):
 
     `transition_kl_nats` is what of the KL the second token owes, given the first.
     """
+
+    reads_file = False
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)

@@ -88,7 +88,7 @@ class Images(Task):
 class Digits(Images):
     """1,797 handwritten digits of 8 x 8 pixels and 17 gray levels (scikit-learn; Alpaydin and Kaynak 1998)."""
 
-    image_shape, values = (1, 8, 8), 17
+    image_shape, values, reads_file = (1, 8, 8), 17, False
 
     def source(self) -> "Source":
         from lsd_jax.tasks.builder import Source

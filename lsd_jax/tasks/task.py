@@ -50,6 +50,9 @@ class Data:
 
     def __post_init__(self):
         object.__setattr__(self, "shape", tuple(self.shape))  # a list, from a JSON file
+        for field, least in (("sequence_length", 1), ("vocab_size", 2)):
+            if getattr(self, field) < least:
+                raise InputError(f"{field}={getattr(self, field)}: must be {least} or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Task:
         primary: the metric that figures show.
         best: metric -> the value that no sampler can better: 0 of a divergence, the data's own of a property.
         has_data: whether there are sequences to hold samples against.
+        reads_file: whether `Data.path` means something to it.
         image_shape: the (channels, height, width) that the data must have; () but for images.
     """
 
@@ -89,6 +93,7 @@ class Task:
     primary: str = ""
     has_data: bool = True
     image_shape: ClassVar[tuple[int, ...]] = ()
+    reads_file: ClassVar[bool] = True
 
     def __init__(self, data: Data, judge: Judge | None = None):
         """Checks the settings and loads the judge's networks; the data set is prepared when it is first asked for.
@@ -101,6 +106,8 @@ class Task:
         self.length, self.shape = data.sequence_length, data.shape
         if data.shape != self.image_shape:
             raise InputError(f"shape={data.shape}: {data.name} has {self.image_shape or 'no images'}")
+        if data.path and not self.reads_file:
+            raise InputError(f"path={data.path!r}: {data.name} reads no file; leave it empty")
         if judge and judge.features and not self.image_shape:
             raise InputError(f"features={judge.features!r}: it is for images, not for {data.name}")
         if judge and judge.feature_statistics and not judge.features:
@@ -205,11 +212,26 @@ class Task:
         Raises:
             ValueError: no prompts for this kind of data, or one that does not fit.
         """
+        if count < 1:
+            raise InputError(f"count={count}: must be 1 or more")
+        return self._condition(prompt, count)
+
+    def _condition(self, prompt: str, count: int) -> Condition:
         del count
         raise InputError(f"prompt={prompt!r}: a prompt needs characters, and {self.name} has none")
 
     def decode(self, tokens_L: np.ndarray) -> str:
-        """A sequence as one line for a person; a mask reads "_"."""
+        """A sequence as one line for a person; a mask reads "_".
+
+        Raises:
+            ValueError: not one sequence of integers.
+        """
+        tokens_L = np.asarray(tokens_L)
+        if tokens_L.ndim != 1 or not np.issubdtype(tokens_L.dtype, np.integer):
+            raise InputError(f"tokens_L={tokens_L.dtype} {tokens_L.shape}: must be one sequence of integers, (L,)")
+        return self._decode(tokens_L)
+
+    def _decode(self, tokens_L: np.ndarray) -> str:
         return " ".join("_" if token >= self.vocab_size else str(token) for token in tokens_L)
 
     def images(self, tokens_NL: np.ndarray) -> np.ndarray | None:

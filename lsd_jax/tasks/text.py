@@ -109,10 +109,10 @@ class Text(Task):
             "longest_run": repetition.longest_run(tokens_NL),
         }
 
-    def condition(self, prompt: str, count: int) -> Condition:
+    def _condition(self, prompt: str, count: int) -> Condition:
         return alphabet.prompt_condition(prompt, count, self.length)
 
-    def decode(self, tokens_L: np.ndarray) -> str:
+    def _decode(self, tokens_L: np.ndarray) -> str:
         return alphabet.decode(tokens_L)
 
     def baselines(self) -> dict[str, Baseline]:

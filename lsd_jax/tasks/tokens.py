@@ -65,6 +65,8 @@ class Tokens(Task):
         """
         if part == "train":
             raise InputError(f"name={self.name!r}: no training split; a teacher of samples needs none")
+        if part not in ("validation", "test"):
+            raise InputError(f"part={part!r}: choose one of ('validation', 'test')")
         return self._rows[0::2] if part == "test" else self._rows[1::2]
 
     def batches(self, batch_size: int, seed: int) -> Iterator[np.ndarray]:
@@ -84,7 +86,7 @@ class Tokens(Task):
             found["gen_ppl"] = perplexity_interval(self._scorer(tokens_NL), seed, resamples)
         return found
 
-    def condition(self, prompt: str, count: int) -> Condition:
+    def _condition(self, prompt: str, count: int) -> Condition:
         """A prompt as the first tokens of `count` rows, by the network's tokenizer.
 
         Raises:
@@ -101,9 +103,9 @@ class Tokens(Task):
         fixed = np.arange(self.length) < len(ids)
         return Condition(np.tile(row, (count, 1)), np.tile(fixed, (count, 1)))
 
-    def decode(self, tokens_L: np.ndarray) -> str:
+    def _decode(self, tokens_L: np.ndarray) -> str:
         if not self.data.tokenizer:
-            return super().decode(tokens_L)
+            return super()._decode(tokens_L)
         return self._tokenizer.decode(tokens_L.tolist(), skip_special_tokens=False).replace("\n", "\\n")
 
     def facts(self) -> dict[str, Any]:
