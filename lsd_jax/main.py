@@ -5,16 +5,20 @@ import io
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from lsd_jax import parallel
 from lsd_jax.errors import InputError
 from lsd_jax.experiment import stages
 from lsd_jax.experiment.arguments import parse
 
+_HEARTBEAT = 30
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: a file, or the name of a shipped config: text.", lock_config=True
@@ -47,11 +51,15 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 ends no finished run
     if FLAGS.distributed:
-        jax.distributed.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+        # A process that dies without a word is missed after so many seconds, and the others end.
+        jax.distributed.initialize(
+            FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, heartbeat_timeout_seconds=_HEARTBEAT
+        )
     try:
         devices = jax.devices()
     except RuntimeError as error:
         sys.exit(f"error: JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r}: {str(error).splitlines()[0]}")
+    parallel.barrier("started")  # the first message between processes, which may not wait long: now all are here
     logging.info("process %d of %d, devices %s", jax.process_index(), jax.process_count(), devices)
     name = pathlib.Path(FLAGS["config"].config_filename).name.replace(".py", "").replace(":", "_")
     workdir = pathlib.Path(FLAGS.workdir or f"runs/{name}").expanduser()
@@ -64,7 +72,20 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
     except (InputError, OSError) as error:
         if FLAGS.verbosity >= 1:  # --verbosity=1 shows where it came from
             raise
-        sys.exit(f"error: {error}")
+        _leave(f"error: {error}")
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        lost = isinstance(error, jax.errors.JaxRuntimeError)  # what the others see of a process that has died
+        _leave(traceback.format_exc() + ("error: another process of this run has ended; see its log" if lost else ""))
+
+
+def _leave(message: str) -> NoReturn:
+    """Ends with exit code 1; one of several processes at once, since an orderly end would wait for the others."""
+    if jax.process_count() == 1:
+        sys.exit(message)
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def cli() -> None:

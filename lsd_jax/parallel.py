@@ -152,6 +152,34 @@ def from_first(make: Callable[[], Any]) -> Any:
     return told["value"]
 
 
+def all_or_none(do: Callable[[], None]) -> None:
+    """Does something on every process that may fail on one alone, for example read its disk; then all raise that error.
+
+    Raises:
+        ValueError, OSError, RuntimeError: what `do` raised here or elsewhere; the message says on which process.
+    """
+    if jax.process_count() == 1:
+        do()
+        return
+    from jax.experimental import multihost_utils
+
+    failed, told = None, {}
+    try:
+        do()
+    except Exception as error:
+        failed = error
+        kind = type(error).__name__
+        told = {"error": kind if kind in _ERRORS else "RuntimeError", "message": f"{error}"[:800]}
+    line = json.dumps(told).encode()[:_LINE].ljust(_LINE)
+    lines = multihost_utils.process_allgather(np.frombuffer(line, np.uint8))
+    if failed is not None:
+        raise failed
+    for index, told in enumerate(json.loads(bytes(np.asarray(line))) for line in lines):
+        if told:
+            raise _ERRORS[told["error"]](f"{told['message']} (process {index})")
+
+
+_LINE = 8192  # bytes of a message, whatever its characters
 _KINDS = (InputError, ValueError, OSError, FileNotFoundError, FileExistsError, PermissionError, RuntimeError)
 _ERRORS = {kind.__name__: kind for kind in _KINDS}
 

@@ -4,13 +4,14 @@ import json
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 TINY = [
     "--config=configs/countdown.py",
-    "--config.cpu_devices=2",
+    "--config.cpu_devices=1",
     "--config.data.vocab_size=8",
     "--config.data.sequence_length=24",
     "--config.data.mix=0.01",
@@ -30,20 +31,32 @@ TINY = [
 
 
 def start(workdir, *launcher):
-    command = [sys.executable, *(launcher or ("-m", "lsd_jax.main")), *TINY, f"--workdir={workdir}"]
+    """One run; `launcher` is a script with its arguments up to "--", or nothing, and then more arguments of the run."""
+    cut = launcher.index("--") if "--" in launcher else 0
+    launcher, more = (launcher[: cut + 1], launcher[cut + 1 :]) if cut else (("-m", "lsd_jax.main"), launcher)
+    command = [sys.executable, *launcher, *TINY, *more, f"--workdir={workdir}"]
     return subprocess.run(command, capture_output=True, text=True, timeout=280)
 
 
-def machines(workdirs, *more):
-    """One process per folder, as on machines that share no disk; (exit code, stderr) of each."""
+def machines(workdirs, *more, last=()):
+    """One process per folder, as on machines that share no disk; (exit code, stderr) of each.
+
+    Args:
+        last: arguments of the last process alone.
+    """
+    running = started(workdirs, *more, last=last)
+    return [(process.returncode, error) for process in running for error in [process.communicate(timeout=280)[1]]]
+
+
+def started(workdirs, *more, last=()):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     common = [f"--coordinator=localhost:{port}", f"--num_processes={len(workdirs)}", "--distributed", *more]
     base = [sys.executable, "-m", "lsd_jax.main", *TINY, *common]
     commands = [[*base, f"--process_id={index}", f"--workdir={folder}"] for index, folder in enumerate(workdirs)]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
-    return [(process.returncode, error) for process in running for error in [process.communicate(timeout=280)[1]]]
+    commands[-1] += last
+    return [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
 
 
 def student(workdir):
@@ -51,10 +64,10 @@ def student(workdir):
 
 
 def test_two_processes_give_the_student_of_one(tmp_path):
-    for name, launcher in (("two", ("launch/local.py", "--processes=2", "--")), ("one", ("-m", "lsd_jax.main"))):
-        done = start(tmp_path / name, *launcher, *(["--stage=distill"] if name == "one" else []))
+    two = ("launch/local.py", "--processes=2", "--", "--config.cpu_devices=1", "--stage=distill")
+    for name, launcher in (("two", two), ("one", ("--config.cpu_devices=2", "--stage=distill"))):
+        done = start(tmp_path / name, *launcher)
         assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "two" / "report" / "index.html").exists()  # two processes run every stage
     two, one = student(tmp_path / "two"), student(tmp_path / "one")
     assert two["time_grid"] == one["time_grid"] and two["steps"] == 3
     for field in ("coefficients", "temperatures"):
@@ -80,6 +93,39 @@ def test_an_error_on_one_machine_ends_all_with_its_message(tmp_path):
     (tmp_path / "first" / "thesis.tex").touch()
     done = machines([tmp_path / "first", tmp_path / "second"])
     assert all(code != 0 and "is not empty and holds no run" in error for code, error in done), done
+
+
+def test_an_error_on_the_last_machine_alone_ends_all_with_its_message(tmp_path):
+    began = time.monotonic()
+    done = machines([tmp_path / "first", tmp_path / "second"], last=["--config.student.kernel=heun"])
+    assert all(code != 0 and "config.student.kernel='heun'" in error for code, error in done), done
+    assert "(process 1)" in done[0][1] and time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_takes_the_others_with_it(tmp_path):
+    """Without a word: an out-of-memory kill, a preempted machine."""
+    running = started([tmp_path, tmp_path])
+    while not (tmp_path / "config.json").exists():
+        time.sleep(0.2)
+    running[1].kill()
+    running[1].communicate()
+    began = time.monotonic()
+    error = running[0].communicate(timeout=120)[1]
+    assert running[0].returncode != 0 and "another process of this run has ended" in error
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_three_processes_run_every_stage(tmp_path):
+    more = ["--config.teacher.paths=36", "--config.distill.steps=0"]
+    more += [
+        "--config.evaluation.num_samples=30",
+        "--config.evaluation.batch_size=30",
+        "--config.evaluation.held_out=15",
+    ]
+    done = start(tmp_path / "three", "launch/local.py", "--processes=3", "--", *more)
+    assert done.returncode == 0 and (tmp_path / "three" / "report" / "index.html").exists(), done.stderr[-3000:]
 
 
 def test_dry_run_prints_every_command(tmp_path):

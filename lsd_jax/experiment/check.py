@@ -54,7 +54,7 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, 
         process = build.process_of(config)
     task = _check_task(config, stage, process)
     time_conditioned = _check_model(config, stage, process, workdir, task)
-    if stage in ("all", "train"):
+    if stage == "train" or (stage == "all" and trained_here(config)):
         _check_training(config, stage, process)
     _check_student(config, process, time_conditioned)
     if distilled and stage in ("all", "distill", "evaluate"):

@@ -47,7 +47,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
         "environment": environment(),
     }
     study = Study(config, workdir, provenance)
-    check.check_study(config, stage, workdir, study.entries)
+    parallel.all_or_none(lambda: check.check_study(config, stage, workdir, study.entries))
     if stage == "verify":
         print(verify(config, workdir))
         return

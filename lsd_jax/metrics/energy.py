@@ -6,7 +6,6 @@ Its mean is zero if and only if both sets come from one distribution.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from lsd_jax.errors import InputError
 from lsd_jax.metrics.bootstrap import resample_weights, shifted_interval
@@ -34,6 +33,8 @@ def distances(a_ND: np.ndarray, b_MD: np.ndarray) -> Distances:
     """
     if min(len(a_ND), len(b_MD)) < 2:
         raise InputError(f"an energy distance needs at least 2 features per side, not {len(a_ND)} and {len(b_MD)}")
+    from scipy.spatial.distance import cdist  # scipy is slow to import
+
     return Distances(cdist(a_ND, a_ND), cdist(b_MD, b_MD), cdist(a_ND, b_MD))
 
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-import scipy.linalg
 from jax.sharding import Mesh
 
 from lsd_jax import parallel
@@ -63,6 +62,8 @@ def frechet_distance(a: Gaussian, b: Gaussian) -> float:
 
     The root's trace is that of (C_a^(1/2) C_b C_a^(1/2))^(1/2), which is symmetric: singular covariances need no care.
     """
+    import scipy.linalg  # slow to import
+
     values, vectors = scipy.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     inner = scipy.linalg.eigvalsh(root @ b.covariance @ root)

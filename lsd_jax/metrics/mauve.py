@@ -6,8 +6,6 @@ Comparable inside one table only. It is noisy, and depends on the sample size: r
 import warnings
 
 import numpy as np
-import scipy.linalg
-from scipy.cluster.vq import kmeans2
 
 from lsd_jax.errors import InputError
 from lsd_jax.metrics.bootstrap import resample_weights, shifted_interval
@@ -50,6 +48,8 @@ def mauve_like(
     smaller = min(len(a_ND), len(b_MD))
     if smaller < MIN_ROWS:
         raise InputError(f"a MAUVE-like divergence needs at least {MIN_ROWS} features per side, not {smaller}")
+    from scipy.cluster import vq  # slow to import
+
     clusters = clusters or max(2, smaller // 10)
     points = _unit_components(np.concatenate([a_ND, b_MD]))
     weights = [np.ones((1, len(side))) for side in (a_ND, b_MD)]
@@ -59,7 +59,7 @@ def mauve_like(
     for start in range(_QUANTIZATIONS):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an empty cluster holds no mass on either side
-            _, labels = kmeans2(points, clusters, minit="++", rng=np.random.default_rng([seed, start]))
+            _, labels = vq.kmeans2(points, clusters, minit="++", rng=np.random.default_rng([seed, start]))
         one_hot = np.eye(clusters)[labels]
         areas.append(frontier_area(*(_smooth(w @ part) for w, part in zip(weights, np.split(one_hot, [len(a_ND)])))))
     value, *drawn = np.mean(areas, 0)
@@ -68,6 +68,8 @@ def mauve_like(
 
 def _unit_components(features: np.ndarray) -> np.ndarray:
     centered = features - features.mean(0)
+    import scipy.linalg  # slow to import
+
     left, scale, _ = scipy.linalg.svd(centered, full_matrices=False)
     share = np.cumsum(scale**2) / np.maximum((scale**2).sum(), 1e-300)
     components = (left * scale)[:, : int(np.searchsorted(share, _KEPT_VARIANCE)) + 1]

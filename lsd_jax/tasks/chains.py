@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import xlogy
 
 from lsd_jax.errors import InputError
 from lsd_jax.keys import RowStream, generator
@@ -57,6 +56,8 @@ class Chain(Task):
 
     @functools.cached_property
     def _entropy_rate(self) -> float:
+        from scipy.special import xlogy  # where it is used: it takes a third of a second to import
+
         first = -np.sum(xlogy(self.initial, self.initial))
         if self.length == 1:
             return float(first)

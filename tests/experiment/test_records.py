@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import pytest
 
 from lsd_jax.experiment import records
@@ -153,3 +154,9 @@ def test_the_revision_is_not_that_of_a_repository_around_an_installation(monkeyp
 
 def test_revision_is_one_word():
     assert len(records.revision().split()) == 1
+
+
+def test_a_record_says_what_it_was_made_with():
+    found = records.environment()
+    assert found["jax"] == jax.__version__ and found["prng"] == "threefry2x32" and found["device"].startswith("8 x")
+    assert all(isinstance(value, str) and value for value in found.values())

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import jax
-import optax
 
 PRECISION = 0.2  # of a Gaussian prior on every potential: a standard deviation of 2.2
 
@@ -17,6 +16,8 @@ def fit_table(
     loss: Callable[[jax.Array, jax.Array], jax.Array], start: jax.Array, steps: int, learning_rate: float
 ) -> jax.Array:
     """The table that `steps` Adam steps on loss(table, step index) lead to from `start`, inside one program."""
+    import optax  # where it is used: it takes a quarter of a second to import
+
     optimizer = optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
     def step(state, index):
