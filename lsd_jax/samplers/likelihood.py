@@ -157,19 +157,20 @@ def nats_along(
         arrays: keys (n,), tokens (n, L), and where positions jump once perhaps the thresholds (n, L) of their order.
         weighted: whether the values are to be averaged in p, where positions jump many times.
     """
-    run = functools.partial(_batch_nats, parallel.data_mesh(), weighted, model, sampler)
+    of_bridges = weighted and not model.process.jumps_once  # elsewhere ELBO and weights are one program
+    run = functools.partial(_batch_nats, parallel.data_mesh(), of_bridges, model, sampler)
     shown = Progress(progress, len(arrays[0])) if progress and len(arrays[0]) > batch_size else None
     nats = parallel.in_batches(lambda *batch: run(batch), batch_size, *arrays, progress=shown)
     return nats.astype(np.float64)
 
 
-@functools.partial(jax.jit, static_argnames=("mesh", "weighted"))
-def _batch_nats(mesh, weighted, model, sampler, batch):
+@functools.partial(jax.jit, static_argnames=("mesh", "of_bridges"))
+def _batch_nats(mesh, of_bridges, model, sampler, batch):
     def local(replicated, batch):
         (model, sampler), (key_B, x0_BL, *threshold_BL) = replicated, batch
         if sampler.kernel.nll is not None:
             return sampler.kernel.nll(model, sampler.kernel, sampler.schedule, x0_BL)
-        if weighted and not model.process.jumps_once:
+        if of_bridges:
             return bridge_path_nll(key_B, model, sampler, x0_BL)
         return m_step_nll(key_B, model, sampler, x0_BL, *threshold_BL)
 

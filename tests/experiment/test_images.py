@@ -54,6 +54,7 @@ def test_from_network_to_report(tmp_path, capsys):
         stages.sample(tiny(**changes, **{"process.q_sigma": 17.0}), tmp_path, student=str(student), count=3)
 
 
+@pytest.mark.slow
 def test_verify_knows_the_shipped_network_from_another(tmp_path, capsys):
     stages.run(cifar10.get_config("tiny"), tmp_path / "run", "verify", command="test")
     assert "verified: perplexity 5.9" in capsys.readouterr().out

@@ -79,8 +79,8 @@ def test_a_torch_network_gives_what_the_same_one_in_jax_gives(torch, output):
 @pytest.mark.parametrize(("time_input", "told"), [("sigma_bar", float(PROCESS.noise.sigma_bar(0.4))), ("time", 0.4)])
 def test_it_is_told_one_time_per_sequence(torch, time_input, told):
     def network(tokens, time):
-        assert tuple(tokens.shape) == (3, L) and tuple(time.shape) == (3,)
-        return torch.from_numpy(np.tile(time.numpy()[:, None, None], (1, L, S)))
+        assert time.numpy().shape == (len(tokens.numpy()),)
+        return torch.from_numpy(np.tile(time.numpy()[:, None, None], (1, tokens.numpy().shape[1], S)))
 
     model = from_torch(network, PROCESS, "log_score", time_input)
     assert (
@@ -98,9 +98,19 @@ def test_what_cannot_be_is_told(torch, monkeypatch):
         from_torch(looks_left(torch), PROCESS, time_input="clock")
     with pytest.raises(ValueError, match=r"^module=\.\.\.: a PyTorch network takes no soft tokens"):
         from_torch(looks_left(torch), PROCESS).log_score(jax.nn.one_hot(x, S + 1), jnp.float32(0.4))
-    flat = from_torch(lambda tokens: torch.from_numpy(np.zeros((1, S), np.float32)), PROCESS)
-    with pytest.raises(Exception, match=r"module=\.\.\.: returns \(1, 4\) for tokens \(1, 6\); needed is \(1, 6, 4\)"):
-        jax.block_until_ready(flat.log_score(x, jnp.float32(0.4)))
+    with pytest.raises(
+        ValueError, match=r"^module=\.\.\.: returns \(1, 4\) for tokens \(2, 8\); needed is \(2, 8, 4\)"
+    ):
+        from_torch(lambda tokens: torch.from_numpy(np.zeros((1, S), np.float32)), PROCESS)
+    with pytest.raises(ValueError, match=r"^module=\.\.\.: returns dict, not a tensor; wrap it"):
+        from_torch(lambda tokens: {"logits": tokens}, PROCESS)
+    with pytest.raises(ValueError, match=r"^output='log_posterior': probabilities sum to .*output='posterior'"):
+        from_torch(looks_left(torch), PROCESS, "log_posterior")
+    with pytest.raises(ValueError, match=r"^module=\.\.\.: returns no finite number"):
+        from_torch(lambda tokens: looks_left(torch)(tokens) * np.float32(np.nan), PROCESS)
+    assert from_torch(
+        lambda tokens: looks_left(torch)(tokens.reshape(1, 6)), PROCESS
+    )  # of one length: told when it is used
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ValueError, match=r"^module=\.\.\.: a PyTorch network needs PyTorch; pip install"):
         from_torch(looks_left(torch), PROCESS)
