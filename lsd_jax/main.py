@@ -50,15 +50,25 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 ends no finished run
+    given = [name for name in ("coordinator", "num_processes", "process_id") if FLAGS[name].value is not None]
+    if given and not FLAGS.distributed:
+        sys.exit(f"error: --{given[0]}: goes with --distributed")
     if FLAGS.distributed:
         # A process that dies without a word is missed after so many seconds, and the others end.
-        jax.distributed.initialize(
-            FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, heartbeat_timeout_seconds=_HEARTBEAT
-        )
+        try:
+            jax.distributed.initialize(
+                FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, heartbeat_timeout_seconds=_HEARTBEAT
+            )
+        except (ValueError, RuntimeError) as error:  # jax's own
+            reason = str(error).splitlines()[0]
+            sys.exit(
+                f"error: --distributed: {reason} (outside a pod or SLURM give --coordinator, --num_processes and --process_id)"
+            )
     try:
         devices = jax.devices()
-    except RuntimeError as error:
-        sys.exit(f"error: JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r}: {str(error).splitlines()[0]}")
+    except (RuntimeError, AssertionError) as error:  # jax's own, where a platform has no device
+        reason = (str(error).splitlines() or ["no such device here"])[0]
+        sys.exit(f"error: JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r}: {reason}")
     parallel.barrier("started")  # the first message between processes, which may not wait long: now all are here
     logging.info("process %d of %d, devices %s", jax.process_index(), jax.process_count(), devices)
     name = pathlib.Path(FLAGS["config"].config_filename).name.replace(".py", "").replace(":", "_")

@@ -1,10 +1,19 @@
 """Bad input of every kind and stage ends in one line that names the field, before any long work."""
 
+import json
+import os
+import re
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
 import pytest
 
+import lsd_jax as lsd
 from lsd_jax.configs import countdown
 from lsd_jax.errors import InputError
-from lsd_jax.experiment import stages
+from lsd_jax.experiment import records, stages
 
 NAN = float("nan")
 SMALL = {
@@ -24,6 +33,7 @@ ALL = [
     ("seed", -1),
     ("seeds", (0, -1)),
     ("seeds", ("one",)),
+    ("seeds", (0, 0)),
     ("nfe", (0,)),
     ("cpu_devices", -1),
     ("data.name", "shakespeare"),
@@ -34,6 +44,8 @@ ALL = [
     ("data.mix", -0.1),
     ("data.mix", 2.0),
     ("data.shape", (1, 4, 4)),
+    ("data.shape", "ab"),
+    ("data.vocab_size", 8.5),
     ("process.name", "masked"),
     ("process.name", "gaussian"),
     ("process.noise.name", "linear"),
@@ -45,6 +57,7 @@ ALL = [
     ("model.output", "logits"),
     ("teacher.source", "both"),
     ("teacher.steps", 0),
+    ("teacher.steps", None),
     ("teacher.paths", 0),
     ("teacher.paths", 10**9),
     ("teacher.cache", "none.npz"),
@@ -92,6 +105,8 @@ ALL = [
     ("evaluation.resamples", -1),
     ("evaluation.floor_draws", -1),
     ("evaluation.features", "inception"),
+    ("evaluation.scorer", "none.safetensors"),
+    ("evaluation.protocol", "bert"),
     ("tasks", ("countdown",)),
     ("samplers", ("euler",)),
     ("samplers", (("Euler", (("student.kernle", "euler"),), "euler"),)),
@@ -188,3 +203,133 @@ def test_the_output_s_folder_is_made_before_drawing(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="file"):
         stages.sample(small("seed", 0), tmp_path, name="euler", steps=2, output=str(tmp_path / "file" / "samples.txt"))
+
+
+PROCESS = lsd.Absorbing(5, lsd.LogLinear())
+MODEL = lsd.Diffusion.from_function(lambda tokens, t: jnp.zeros((*tokens.shape, 5)), PROCESS)
+EULER, KEY, FEW = lsd.sampler("euler", steps=2), jax.random.key(0), lsd.TeacherSettings(steps=4, paths=8)
+
+
+def distilled(**settings):
+    return lsd.distill(MODEL, **{"steps": (2,), "length": 4, "teacher": FEW, **settings})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: lsd.Absorbing(0, lsd.LogLinear()), "vocab_size=0: must be a whole number"),
+        (lambda: lsd.Absorbing(lsd.LogLinear(), 5), "vocab_size=LogLinear"),
+        (lambda: lsd.Uniform(5, "loglinear"), "noise='loglinear': must be a noise schedule"),
+        (lambda: lsd.LogLinear(2.0), "noise.eps=2.0"),
+        (lambda: lsd.Geometric(1.0, 0.5), "noise.sigma_min=1.0"),
+        (lambda: lsd.Coupling("low_discrepancy", shape=(3,)), r"coupling.shape=\(3,\)"),
+        (lambda: lsd.sample(MODEL, EULER, 0, 2, length=4), "key=int : must be one PRNG key"),
+        (lambda: lsd.sample(MODEL, EULER, jax.random.split(KEY), 2, length=4), r"key=\w+ \(2,\): must be one"),
+        (lambda: lsd.sample(MODEL, EULER, KEY, "8", length=4), "count='8': must be a whole number"),
+        (lambda: lsd.sample(MODEL, EULER, KEY, 2.5, length=4), "count=2.5: must be"),
+        (lambda: lsd.sample(MODEL, EULER, KEY, True, length=4), "count=True: must be"),
+        (lambda: lsd.sample(MODEL, EULER, KEY, 2), "length=None"),
+        (lambda: lsd.sample(MODEL, EULER, KEY, 2, length=4, batch_size="x"), "batch_size='x'"),
+        (lambda: lsd.sampler("euler", 2, temperature="1"), "temperature='1': must be a number"),
+        (lambda: lsd.sampler("euler", 2.0), "steps=2.0: must be a whole number"),
+        (lambda: lsd.Diffusion.from_function(lambda tokens: tokens, PROCESS), "function=...: must be a function of"),
+        (lambda: lsd.Diffusion.from_function(3, PROCESS), "function=...: must be a function of"),
+        (lambda: lsd.distill("text", steps=(2,), length=4), "model=str: must be an lsd.Diffusion"),
+        (lambda: distilled(teacher={"steps": 4}), "teacher=dict: must be lsd.TeacherSettings"),
+        (lambda: distilled(student=FEW), "student=TeacherSettings: must be lsd.StudentSettings"),
+        (lambda: distilled(teacher=lsd.TeacherSettings(steps="a")), "steps='a': must be a whole number"),
+        (lambda: distilled(student=lsd.StudentSettings(coupling="iid")), "coupling=str: must be an lsd.Coupling"),
+        (lambda: distilled(student=lsd.StudentSettings(grid_points=8.5)), "grid_points=8.5: must be a whole"),
+        (lambda: distilled(folder=3), "folder=3: must be a path"),
+        (lambda: distilled(steps=(2.5,)), "steps=2.5: must be a whole number"),
+        (lambda: distilled(data=[[1, 2], [1]], teacher=None), "data=...: its sequences have several lengths"),
+        (lambda: lsd.make_task("text"), "data=str: must be lsd.Data"),
+        (lambda: lsd.Data(sequence_length=0), "sequence_length=0: must be 1 or more"),
+        (lambda: lsd.make_task(lsd.Data(name="toy", sequence_length=2, path="a")), "path='a': toy reads no file"),
+        (lambda: lsd.load_sampler(None), "path=None: must be a path"),
+        (lambda: EULER.bound_to(MODEL, 4).save(3), "path=3: must be a path"),
+    ],
+)
+def test_python_calls_name_the_parameter(call, message):
+    with pytest.raises(InputError, match=f"^{message}") as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_a_file_is_told_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="folder=.*file': is a file; name a folder"):
+        distilled(folder=tmp_path / "file")
+
+
+def test_functions_that_return_no_array_are_told():
+    model = lsd.Diffusion.from_function(lambda tokens, t: None, PROCESS)
+    with pytest.raises(InputError, match="function=...: returns NoneType; it must return an array"):
+        lsd.sample(model, EULER, KEY, 2, length=4)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("noise", "loglinear"),
+        ("noise", {"name": "loglinear", "eps": "a"}),
+        ("coupling", "golden"),
+        ("coupling", {"name": "iid", "foo": 1}),
+        ("coupling", None),
+        ("kernel", ["euler"]),
+        ("process", ["absorbing"]),
+        ("top_p", "a"),
+        ("time_grid", ["1", "a", "0"]),
+        ("coefficients", [float("inf"), 1.0]),
+        ("potentials", "x"),
+        ("nfe", -1),
+        ("vocab_size", 10**30),
+        ("steps", 3),
+    ],
+)
+def test_a_student_s_file_names_the_field(tmp_path, field, value):
+    path = tmp_path / "student.json"
+    EULER.bound_to(MODEL, 4).save(path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {field: value}))
+    named = "time_grid" if field == "steps" else field
+    with pytest.raises(InputError, match=f"student=.*'{named}'"):
+        lsd.load_sampler(path)
+
+
+def test_files_that_are_no_student(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InputError, match="is not JSON"):
+        lsd.load_sampler(tmp_path / "deep.json")
+    with pytest.raises(FileNotFoundError, match="is not a file"):
+        lsd.load_sampler(tmp_path)
+
+
+def test_damaged_records_of_a_run_are_named(tmp_path):
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(InputError, match=r"path=.*a.json': is no record of a cell; delete it"):
+        records.read_rows(tmp_path)
+    (tmp_path / "a.npz").touch()
+    with pytest.raises(InputError, match=r"path=.*a.npz': is damaged .*delete it and its .json"):
+        records.read_arrays(tmp_path / "a.npz")
+    (tmp_path / "config.json").write_text("[1]")
+    with pytest.raises(InputError, match=r"path=.*config.json': holds no config of a run"):
+        records.claim(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "message"),
+    [
+        (["--num_processes=2"], {}, "error: --num_processes: goes with --distributed"),
+        (["--distributed"], {}, "error: --distributed: .*give --coordinator"),
+        (
+            ["--stage=sample", "--sampler=euler", "--steps=2"],
+            {"JAX_PLATFORMS": "cuda"},
+            "error: JAX_PLATFORMS='cuda': ",
+        ),
+    ],
+)
+def test_processes_and_devices_in_one_line(tmp_path, flags, environment, message):
+    command = [sys.executable, "-m", "lsd_jax.main", "--config=countdown", f"--workdir={tmp_path / 'r'}", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 1 and re.match(message, done.stderr.splitlines()[-1]), done.stderr[-2000:]
+    assert "Traceback" not in done.stderr

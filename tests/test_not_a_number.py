@@ -31,13 +31,40 @@ def test_no_token_is_drawn_from_nan(size):
     assert tokens[1] == -1 and (tokens[[0, 2]] >= 0).all()
 
 
-@pytest.mark.parametrize("name", ["euler", "tweedie", "maskgit", "theta_trapezoidal"])
-@pytest.mark.parametrize("process", [lsd.Absorbing(S, LogLinear()), lsd.Uniform(S, LogLinear())])
-def test_a_broken_network_is_told(name, process):
-    if name == "maskgit" and process.name == "uniform":
-        pytest.skip("MaskGIT is for masks")
+ANSWERS = {
+    "a constant": lambda tokens, t: jnp.full((*tokens.shape, S), jnp.nan),
+    "of the tokens": lambda tokens, t: jnp.where(tokens[..., None] >= 0, jnp.nan, 0.0) * jnp.ones((1, 1, S)),
+    "a table": lambda tokens, t: jnp.asarray(np.full((S + 1, S), np.nan, np.float32))[tokens],
+    "one column": lambda tokens, t: jnp.zeros((*tokens.shape, S)).at[..., 2].set(jnp.nan),
+    "nothing possible": lambda tokens, t: jnp.full((*tokens.shape, S), -jnp.inf),
+}
+KERNELS = ("tweedie", "euler", "theta_rk2", "theta_trapezoidal", "maskgit", "gillespie", "first_hitting")
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("length", [1, 3])  # whole vectors of the processor, and parts of one
+def test_no_sampler_makes_a_token_of_nan(answer, length):
+    """The compiler simplifies, fuses and vectorizes: what one program keeps as NaN another one may turn into a number."""
+    model = lsd.Diffusion.from_function(ANSWERS[answer], lsd.Absorbing(S, LogLinear()), time_conditioned=False)
+    for name in KERNELS:
+        for seed in range(3):
+            with pytest.raises(ValueError, match="its answers are not numbers"):
+                lsd.sample(model, lsd.sampler(name, steps=2), jax.random.key(seed), 1, length=length)
+
+
+@pytest.mark.parametrize("name", ["euler", "tweedie", "theta_trapezoidal", "gillespie"])
+def test_a_broken_network_is_told_under_uniform_noise(name):
+    model = broken(lsd.Uniform(S, LogLinear()))
     with pytest.raises(ValueError, match="its answers are not numbers"):
-        lsd.sample(broken(process), lsd.sampler(name, steps=2), jax.random.key(0), 4, length=L)
+        lsd.sample(model, lsd.sampler(name, steps=2), jax.random.key(0), 4, length=L)
+
+
+def test_likelihood_and_distillation_tell_a_broken_network():
+    model = broken(lsd.Absorbing(S, LogLinear()))
+    with pytest.raises(ValueError, match="its answers are not numbers; 3 of 3 sequences have no likelihood"):
+        lsd.likelihood(model, lsd.sampler("euler", steps=2), np.zeros((3, L), int))
+    with pytest.raises(ValueError, match="its answers are not numbers; the teacher's paths"):
+        lsd.distill(model, steps=(2,), length=L, teacher=lsd.TeacherSettings(steps=4, paths=8))
 
 
 def test_weights_that_are_not_numbers_are_neither_written_nor_read(tmp_path):

@@ -1,6 +1,7 @@
 """Every mistake in the settings of a distillation that can be told before long work."""
 
 import pathlib
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,9 +13,10 @@ from lsd_jax.distill.plan import GRIDS, ORDERS, check_halving
 from lsd_jax.distill.potentials import absorbing
 from lsd_jax.distill.settings import OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.distill.student import init_student
-from lsd_jax.errors import InputError
+from lsd_jax.errors import InputError, check_kind, check_whole, checked_path
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
+from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel, check_kernel
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import check_coupling, check_sharpness
@@ -54,12 +56,10 @@ def check_teacher(teacher: TeacherSettings, rows: int | None) -> None:
     devices = parallel.data_mesh().size
     if teacher.source not in _SOURCES:
         raise InputError(f"source={teacher.source!r}: choose one of {_SOURCES}")
-    if teacher.cache and not pathlib.Path(teacher.cache).expanduser().is_file():
-        raise FileNotFoundError(f"cache={teacher.cache!r}: no such file")
-    if teacher.steps < 1:
-        raise InputError(f"steps={teacher.steps}: must be 1 or more")
-    if teacher.paths < 1:
-        raise InputError(f"paths={teacher.paths}: must be 1 or more")
+    if teacher.cache:
+        check_archive(checked_path("cache", teacher.cache), teacher.cache)
+    check_whole("steps", teacher.steps)
+    check_whole("paths", teacher.paths)
     if teacher.paths % devices:
         raise InputError(f"paths={teacher.paths}: is not divisible by {devices} devices")
     if teacher.source == "data" and rows is None:
@@ -68,9 +68,18 @@ def check_teacher(teacher: TeacherSettings, rows: int | None) -> None:
         raise InputError(f"paths={teacher.paths}: is more than the {rows} sequences of data")
 
 
+def check_archive(file: pathlib.Path, given: str) -> None:
+    """Raises FileNotFoundError or ValueError where a file of arrays is not there or is damaged."""
+    if not file.is_file():
+        raise FileNotFoundError(f"cache={given!r}: {'is not a file' if file.exists() else 'no such file'}")
+    if not zipfile.is_zipfile(file):
+        raise InputError(f"cache={given!r}: is no .npz of teacher paths, or is damaged")
+
+
 def check_student(process: Process, length: int, student: StudentSettings) -> None:
     """Raises ValueError where a student's settings do not fit the process, the length or each other."""
     kernel, coupling = get_kernel(student.kernel), student.coupling
+    check_kind("coupling", coupling, Coupling, "an lsd.Coupling")
     check_kernel(kernel, process)
     coupling.keeps_thresholds(process)
     coupling.check_length(length)
@@ -82,9 +91,8 @@ def check_student(process: Process, length: int, student: StudentSettings) -> No
             f"order={student.order!r}: with grid {student.grid!r}, only the absorbing process has an order of reveals; choose "
             "order='fixed' and another grid"
         )
-    for field, least in (("draws", 1), ("grid_points", 2), ("potentials", 0)):
-        if getattr(student, field) < least:
-            raise InputError(f"{field}={getattr(student, field)}: must be {least} or more")
+    for field, least in (("draws", 1), ("grid_points", 2), ("order_trials", 0), ("potentials", 0)):
+        check_whole(field, getattr(student, field), least)
     check_sharpness(student.temperature, student.top_p)
     init_student(kernel, coupling, student.coefficient, 1, None, student.temperature)
     check_coupling(kernel, coupling)
@@ -145,7 +153,10 @@ def checked_data(model: Diffusion, data: np.ndarray | None) -> np.ndarray | None
     """The data as an array; raises ValueError where it is no sequences of the model's tokens."""
     if data is None:
         return None
-    tokens = np.asarray(data)
+    try:
+        tokens = np.asarray(data)
+    except ValueError:  # rows of several lengths
+        raise InputError("data=...: its sequences have several lengths; must be integers of shape (n, L)") from None
     if tokens.ndim != 2 or not np.issubdtype(tokens.dtype, np.integer) or not tokens.size:
         raise InputError(f"data={tokens.dtype} {tokens.shape}: must be integers of shape (n, L)")
     if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:

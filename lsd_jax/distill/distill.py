@@ -20,7 +20,7 @@ from lsd_jax.distill.potentials import absorbing, uniform
 from lsd_jax.distill.settings import OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.distill.student import init_student
 from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher
-from lsd_jax.errors import InputError
+from lsd_jax.errors import InputError, check_kind, check_whole, checked_path
 from lsd_jax.keys import RowStream, Stream, generator, named_key, sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
@@ -78,14 +78,21 @@ def distill(
         ValueError, FileNotFoundError: a setting that does not fit, in one line that starts with its name, before any long work.
         SystemExit: stopped by SIGTERM or SIGINT after a checkpoint.
     """
+    check_kind("model", model, Diffusion, "an lsd.Diffusion, for example lsd.load_model('text')")
+    for name, value, kind in (
+        ("student", student, StudentSettings),
+        ("teacher", teacher, TeacherSettings),
+        ("optimization", optimization, OptimizeSettings),
+    ):
+        check_kind(name, value, kind | None, f"lsd.{kind.__name__}(...)")
     steps = (steps,) if isinstance(steps, int) else tuple(steps)
     tokens = checked_data(model, data)
     length = tokens.shape[1] if length is None and tokens is not None else length
     if length is None:
         raise InputError("length=None: say how many tokens a sequence has, or give data")
     for name, values in (("length", (length,)), ("steps", steps)):
-        if wrong := [value for value in values if not isinstance(value, int | np.integer) or value < 1]:
-            raise InputError(f"{name}={wrong[0]!r}: must be a whole number, 1 or more")
+        for value in values:
+            check_whole(name, value)
     if tokens is not None and tokens.shape[1] != length:
         raise InputError(f"data={tokens.shape}: its sequences have {tokens.shape[1]} tokens, not length={length}")
     student = student or default_student(model.process)
@@ -93,9 +100,11 @@ def distill(
     teacher = teacher if paths is None else dataclasses.replace(teacher, paths=paths)
     check(model.process, length, steps, student, teacher, optimization, None if tokens is None else len(tokens))
     check_time(get_kernel(student.kernel), model.time_conditioned)
-    folder = pathlib.Path(folder).expanduser() if folder else None
+    folder = checked_path("folder", folder) if folder else None
     if teacher_folder or folder:
-        teacher_folder = pathlib.Path(teacher_folder).expanduser() if teacher_folder else folder / "teacher"
+        teacher_folder = checked_path("teacher_folder", teacher_folder) if teacher_folder else folder / "teacher"
+    if folder and folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"folder={str(folder)!r}: is a file; name a folder")
     kept = parallel.from_first(lambda: _finished(folder, steps) if folder else [])
     found = {record["steps"]: file.from_record(record) for record in kept}
     run = _Run(

@@ -89,6 +89,11 @@ def sample_teacher(
 
     key_P = sequence_keys(key, paths)
     states = parallel.gather(jax.jit(parallel.map_over_data(run, mesh))(model, parallel.shard_global(key_P, mesh)))
+    if (states[:, -1] < 0).any() or (states[:, -1] >= model.process.vocab_size).any():
+        name = model.identity.id or model.identity.kind
+        raise InputError(
+            f"model={name!r}: its answers are not numbers; the teacher's paths have no tokens at some positions"
+        )
     kept = states.astype(token_dtype(model.process.num_states))
     return TeacherPaths(kept, np.asarray(schedule.time_grid), np.asarray(jax.random.key_data(key_P)))
 

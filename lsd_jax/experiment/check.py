@@ -23,6 +23,12 @@ from lsd_jax.tasks.task import Task
 from lsd_jax.training.train import LOSSES
 
 Entries = Mapping[tuple[str, str], tuple[ml_collections.ConfigDict, bool]]  # (task, sampler) -> config, distilled
+# A section's check may be about another one's field.
+_ELSEWHERE = {
+    ("distill", "kernel"): "student",
+    ("distill", "coupling.name"): "student",
+    ("process", "vocab_size"): "data",
+}
 _PARAMETER = re.compile(r"[A-Za-z_][\w.]*=")
 
 
@@ -35,7 +41,8 @@ def section(name: str) -> Iterator[None]:
         message = str(error)
         if not _PARAMETER.match(message) or message.startswith("config."):
             raise
-        raise type(error)(f"config.{name}.{message}") from None
+        owner = _ELSEWHERE.get((name, message.partition("=")[0]), name)
+        raise type(error)(f"config.{owner}.{message}") from None
 
 
 def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, distilled: bool = True) -> bool:

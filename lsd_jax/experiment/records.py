@@ -11,10 +11,13 @@ import pathlib
 import platform
 import re
 import subprocess
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from lsd_jax.errors import InputError
 from lsd_jax.files import write_whole
@@ -70,6 +73,21 @@ def read_json(path: pathlib.Path) -> Any:
         raise InputError(f"path={str(path)!r}: not JSON: {error}") from None
 
 
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a cell's .npz or a teacher's paths.
+
+    Raises:
+        ValueError: the file is damaged; one line that names it.
+    """
+    try:
+        with np.load(path) as saved:
+            return dict(saved)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise InputError(
+            f"path={str(path)!r}: is damaged ({error}); delete it and its .json, and evaluate again"
+        ) from None
+
+
 def flatten(record: Mapping[str, Any]) -> Row:
     """A record as a row: metrics beside the other fields, intervals as tuples, earlier names replaced by today's."""
     metrics = {name: value for name, value in record.get("metrics", {}).items() if value and None not in value}
@@ -86,7 +104,11 @@ def flatten(record: Mapping[str, Any]) -> Row:
 
 def read_rows(folder: pathlib.Path) -> list[Row]:
     """Every record (*.json) of a folder as a row, in the order of the file names."""
-    return [flatten(read_json(file)) for file in sorted(folder.glob("*.json"))]
+    records = {file: read_json(file) for file in sorted(folder.glob("*.json"))}
+    for file, record in records.items():
+        if not isinstance(record, dict) or not {"stem", "task", "sampler", "metrics"} <= record.keys():
+            raise InputError(f"path={str(file)!r}: is no record of a cell; delete it to evaluate the cell again")
+    return [flatten(record) for record in records.values()]
 
 
 def read_published(path: pathlib.Path) -> list[Row]:
@@ -125,6 +147,8 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
         return
     path, config = workdir / "config.json", json.loads(json.dumps(wanted))
     held = read_json(path) if path.exists() else {"layout": LAYOUT}
+    if not isinstance(held, dict):
+        raise InputError(f"path={str(path)!r}: holds no config of a run; choose another --workdir")
     if held.get("layout") != LAYOUT or any((workdir / name).exists() for name in ("evaluation", "variants")):
         raise FileExistsError(
             f"workdir={str(workdir)!r}: holds a run of another layout (this code writes layout {LAYOUT}), which cannot be "

@@ -61,6 +61,8 @@ class Study:
             if same := sorted({entry.name for entry in entries if slugs.count(slug(entry.name)) > 1}):
                 raise InputError(f"config.{field}: {same} would share their files; give them different names")
         self.configs = {task.name: resolve(config, task, "tasks") for task in self.tasks}
+        if len(set(self.seeds)) < len(self.seeds):
+            raise InputError(f"config.seeds={self.seeds}: each seed once; cells of equal seeds would share their files")
         self._contexts: dict[str, Context] = {}
 
     @functools.cached_property

@@ -64,6 +64,15 @@ _RANGES = {
 }
 _ABOVE_ZERO = ("training.learning_rate", "distill.learning_rate", "process.rate_sigma", "process.q_sigma")
 _REAL = ("evaluation.temperatures",)  # lists of real numbers; all other lists above hold whole numbers
+_FRACTIONS = {
+    "data.mix",
+    "student.temperature",
+    "distill.reverse_share",
+    "distill.alignment.radius",
+    "verify.perplexity",
+}
+_FRACTIONS |= {"verify.tolerance", *(f"training.{name}" for name in ("decay_share", "weight_decay", "ema_decay"))}
+_WHOLE = _RANGES.keys() - _FRACTIONS
 _MOST_TOKENS = 2**31  # of teacher paths: they are kept in memory at two times at once
 
 
@@ -72,6 +81,10 @@ def check_values(config: ml_collections.ConfigDict) -> None:
     for field, (least, most) in _RANGES.items():
         value = _value(config, field)
         several = isinstance(value, tuple | list)
+        if not several and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InputError(f"config.{field}={value!r}: must be a number")
+        if not several and isinstance(value, float) and field in _WHOLE:
+            raise InputError(f"config.{field}={value!r}: must be a whole number")
         for number in value if several else (value,):
             whole = isinstance(number, int) and not isinstance(number, bool)
             if several and not (whole or (isinstance(number, float) and field in _REAL)):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -131,6 +132,12 @@ class Diffusion:
             ValueError: unknown output, or an output that the process has no reading of.
         """
         _check_choice("output", output, OUTPUTS)
+        try:
+            inspect.signature(function).bind(None, None)
+        except TypeError:  # also of what cannot be called
+            raise InputError("function=...: must be a function of (tokens, t)") from None
+        except ValueError:  # a signature that Python does not know
+            pass
         return cls(process, FunctionScore(process, function, output), (), time_conditioned, identity)
 
 
@@ -167,7 +174,11 @@ class FunctionScore:
 
     def __call__(self, params: Any, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         del params
-        return as_log_score(self.process, self.function(x_BL, t), x_BL, t, self.output)
+        output_BLS = self.function(x_BL, t)
+        if not hasattr(output_BLS, "shape"):
+            raise InputError(f"function=...: returns {type(output_BLS).__name__}; it must return an array (B, L, S)")
+        # A barrier: where the compiler sees equal columns, it takes their difference for 0, NaN or not.
+        return as_log_score(self.process, jax.lax.optimization_barrier(output_BLS), x_BL, t, self.output)
 
 
 def network_time(process: Process, time_input: str, t: jax.Array) -> jax.Array:

@@ -8,19 +8,22 @@ _FLAT, _BLOCK = 4096, 512  # tokens up to which one cumulative sum is made, and 
 
 
 def inverse_cdf(log_mass: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with one uniform each; -1 where a mass is not a number."""
+    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with one uniform each; -1 where a mass is not a number, or all are 0."""
     S = log_mass.shape[-1]
     top = jax.lax.stop_gradient(log_mass.max(-1, keepdims=True))
     if S > _FLAT:
         return _two_levels(log_mass, top, jnp.minimum(uniform, _BELOW_ONE))
     cumulative = jnp.cumsum(jnp.exp(log_mass - top), -1)
     target = jnp.minimum(uniform, _BELOW_ONE)[..., None] * cumulative[..., -1:]
-    return _number((cumulative <= target).sum(-1, dtype=jnp.int32), cumulative[..., -1])
+    return _number((cumulative <= target).sum(-1, dtype=jnp.int32), log_mass, top)
 
 
-def _number(token: jax.Array, total: jax.Array) -> jax.Array:
-    """The token where the masses have a sum, else -1. (XLA's maximum may drop a NaN; a sum keeps it.)"""
-    return jnp.where(jnp.isnan(total), -1, token)
+def _number(token: jax.Array, log_mass: jax.Array, top: jax.Array) -> jax.Array:
+    """The token where the masses are numbers and not all 0, else -1.
+
+    The masses themselves are asked: a maximum, and an exponential inside a fused loop, may turn NaN into a number.
+    """
+    return jnp.where(jnp.isnan(log_mass).any(-1) | (top[..., 0] == -jnp.inf), -1, token)
 
 
 def _two_levels(log_mass: jax.Array, top: jax.Array, uniform: jax.Array) -> jax.Array:
@@ -30,7 +33,6 @@ def _two_levels(log_mass: jax.Array, top: jax.Array, uniform: jax.Array) -> jax.
     mass = jnp.pad(jnp.exp(log_mass - top), padding).reshape(*uniform.shape, blocks, _BLOCK)
     cumulative = jnp.cumsum(mass.sum(-1), -1)
     target = uniform[..., None] * cumulative[..., -1:]
-    total = cumulative[..., -1]
     block = (cumulative <= target).sum(-1, keepdims=True, dtype=jnp.int32)
     before = jnp.where(block > 0, jnp.take_along_axis(cumulative, jnp.maximum(block - 1, 0), -1), 0.0)
     token = block * _BLOCK + jnp.arange(_BLOCK).reshape((1,) * uniform.ndim + (-1,))
@@ -38,7 +40,7 @@ def _two_levels(log_mass: jax.Array, top: jax.Array, uniform: jax.Array) -> jax.
     cumulative = jnp.cumsum(jnp.where(token < S, jnp.exp(inside - top), 0.0), -1)
     # The block's sum and its cumulative sum round differently: stay inside.
     target = jnp.minimum(target - before, _BELOW_ONE * cumulative[..., -1:])
-    return _number(block[..., 0] * _BLOCK + (cumulative <= target).sum(-1, dtype=jnp.int32), total)
+    return _number(block[..., 0] * _BLOCK + (cumulative <= target).sum(-1, dtype=jnp.int32), log_mass, top)
 
 
 def fine_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

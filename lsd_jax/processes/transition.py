@@ -42,7 +42,7 @@ class Transition:
 
     def jumps(self, jump_uniform_BL: jax.Array) -> jax.Array:
         """Which positions (B, L) jump; also where the probability is not a number, so that the draw is not one either."""
-        return ~(jump_uniform_BL >= -jnp.expm1(self.log_stay_BL))
+        return (jump_uniform_BL < -jnp.expm1(self.log_stay_BL)) | jnp.isnan(self.log_stay_BL)
 
     def draw_destinations(self, jump_BL: jax.Array, uniform_BL: jax.Array) -> jax.Array:
         """The token (B, L) that every position would jump to, given which positions jump."""
@@ -105,6 +105,7 @@ def from_log_probs(x_BL: jax.Array, log_mass_BLS: jax.Array) -> Transition:
     log_jump_BL = jnp.minimum(jax.nn.logsumexp(log_destination_BLS, -1), 0.0)
     log_stay_BL = jnp.where(here_BLS, log_probs_BLS, 0.0).sum(-1)
     log_stay_BL = jnp.where(log_jump_BL < -1.0, jnp.log1p(-jnp.exp(log_jump_BL)), log_stay_BL)
+    log_stay_BL = jnp.where(jnp.isnan(log_mass_BLS).any(-1), jnp.nan, log_stay_BL)
     return Transition(x_BL, log_stay_BL, log_destination_BLS)
 
 
@@ -122,6 +123,7 @@ def jump_where(x_BL: jax.Array, log_mass_BLS: jax.Array, movable_BL: jax.Array |
         log_mass_BLS = jnp.where(here_BLS, -1e30, log_mass_BLS)
     log_total_BL = jax.nn.logsumexp(log_mass_BLS, -1)
     log_stay_BL = jnp.log1p(-jnp.minimum(jnp.exp(log_total_BL), _MAX_JUMP))
+    log_stay_BL = jnp.where(jnp.isnan(log_mass_BLS).any(-1), jnp.nan, log_stay_BL)  # a minimum may drop it
     if movable_BL is not None:
         log_stay_BL = jnp.where(movable_BL, log_stay_BL, 0.0)
     return Transition(x_BL, log_stay_BL, normalized(log_mass_BLS, log_total_BL))

@@ -1,13 +1,15 @@
 """The way back from student.json to a sampler: every field is read and checked here (docs/student_format.md)."""
 
+import contextlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.errors import InputError
+from lsd_jax.errors import InputError, checked_path
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.process import Process, make_process
 from lsd_jax.samplers.coupling import Coupling
@@ -48,7 +50,7 @@ def load_sampler(path: str | pathlib.Path) -> Sampler:
         FileNotFoundError: no such file.
         ValueError: not a student, or values that make no sampler; the message names the field.
     """
-    return from_record(read(pathlib.Path(path).expanduser()))
+    return from_record(read(checked_path("path", path)))
 
 
 def from_record(record: dict[str, Any]) -> Sampler:
@@ -71,10 +73,10 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         ValueError: not a student, or values that make no sampler; the message names the field.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"student={str(path)!r}: no such file")
+        raise FileNotFoundError(f"student={str(path)!r}: {'is not a file' if path.exists() else 'no such file'}")
     try:
         record = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"student={str(path)!r}: is not JSON: {error}") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"student={str(path)!r}: field 'format' is not {FORMAT!r}")
@@ -82,38 +84,61 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         raise InputError(f"student={str(path)!r}: missing fields {missing}")
     try:
         _check(record)
-    except (TypeError, ValueError) as error:
+    except InputError as error:
         raise InputError(f"student={str(path)!r}: {error}") from None
     return record
 
 
+@contextlib.contextmanager
+def _field(name: str) -> Iterator[None]:
+    """Names the field whose value Python or numpy could not read."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
+        raise InputError(f"{name!r} cannot be read: {type(error).__name__}: {error}") from None
+
+
 def _check(record: dict[str, Any]) -> None:
-    """Raises ValueError or TypeError where the values make no sampler."""
-    for field in ("steps", "sequence_length", "vocab_size"):
-        if type(record[field]) is not int or record[field] < 1:
+    """Raises ValueError where the values make no sampler; the message names the field."""
+    for field in ("steps", "sequence_length", "vocab_size", "nfe"):
+        if type(record[field]) is not int or not 0 < record[field] < 2**31:
             raise InputError(f"{field!r} is not a whole number above 0")
-    steps, grid = record["steps"], np.asarray(record["time_grid"], float)
-    if grid.shape != (steps + 1,) or grid[0] != 1 or grid[-1] != 0 or not (np.diff(grid) < 0).all():
-        raise InputError("'time_grid' does not fall from 1 to 0 in steps + 1 values")
+    steps = record["steps"]
+    with _field("time_grid"):
+        grid = np.asarray(record["time_grid"], float)
+        if grid.shape != (steps + 1,) or grid[0] != 1 or grid[-1] != 0 or not (np.diff(grid) < 0).all():
+            raise InputError("'time_grid' does not fall from 1 to 0 in steps + 1 values")
     for field in ("coefficients", "temperatures"):
-        values = np.asarray(record[field], float)
-        if values.shape != (steps,) or not (values > 0).all():
-            raise InputError(f"{field!r} needs {steps} positive values")
+        with _field(field):
+            values = np.asarray(record[field], float)
+            if values.shape != (steps,) or not ((values > 0) & np.isfinite(values)).all():
+                raise InputError(f"{field!r} needs {steps} positive, finite values")
     if record["coefficient"] not in COEFFICIENTS:
         raise InputError(f"'coefficient' is not one of {COEFFICIENTS}")
-    if not 0 < record.get("top_p", 1.0) <= 1:
-        raise InputError("'top_p' is not above 0 and at most 1")
-    process, kernel, coupling = process_of(record), get_kernel(record["kernel"]), Coupling(**record["coupling"])
+    with _field("top_p"):
+        if not 0 < record.get("top_p", 1.0) <= 1:
+            raise InputError("'top_p' is not above 0 and at most 1")
+    for field in ("process", "kernel"):
+        if not isinstance(record[field], str):
+            raise InputError(f"{field!r} is not a name")
+    with _field("noise"):
+        process = process_of(record)
+    kernel = get_kernel(record["kernel"])
+    with _field("coupling"):
+        coupling = Coupling(**record["coupling"])
     check_kernel(kernel, process)
     check_coupling(kernel, coupling)
     coupling.keeps_thresholds(process)
     coupling.check_length(record["sequence_length"])
-    for entry in _entries(record):
-        distance = entry.get("distance", 0)
-        if not 0 <= entry.get("step", -1) < steps or distance < 1 or (distance > 1 and not process.jumps_once):
-            raise InputError("'potentials' names a step or distance that does not exist")
-        if np.asarray(entry.get("log_potential", ()), float).shape != (process.vocab_size,) * 2:
-            raise InputError(f"'potentials' needs tables of {process.vocab_size} times {process.vocab_size} values")
+    with _field("potentials"):
+        for entry in _entries(record):
+            distance = entry.get("distance", 0)
+            if not 0 <= entry.get("step", -1) < steps or distance < 1 or (distance > 1 and not process.jumps_once):
+                raise InputError("'potentials' names a step or distance that does not exist")
+            if np.asarray(entry.get("log_potential", ()), float).shape != (process.vocab_size,) * 2:
+                raise InputError(f"'potentials' needs tables of {process.vocab_size} times {process.vocab_size} values")
 
 
 def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -99,7 +99,13 @@ def likelihood(
     devices = parallel.data_mesh().size
     batch_size = -(-min(batch_size, len(tokens) * paths) // devices) * devices
     key = jax.random.key(0) if key is None else key
-    return path_costs(model, bound, key, tokens, paths, batch_size, "likelihood").weighted()
+    nats = path_costs(model, bound, key, tokens, paths, batch_size, "likelihood").weighted()
+    if wrong := int(np.isnan(nats).sum()):
+        name = model.identity.id or model.identity.kind
+        raise InputError(
+            f"model={name!r}: its answers are not numbers; {wrong} of {len(nats)} sequences have no likelihood"
+        )
+    return nats
 
 
 def path_costs(

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.errors import InputError
+from lsd_jax.errors import InputError, check_real, check_whole, checked_path
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import IID, Coupling
@@ -101,7 +101,7 @@ class Sampler:
         Raises:
             ValueError: as `record`.
         """
-        write(pathlib.Path(path).expanduser(), self.record())
+        write(checked_path("path", path), self.record())
 
 
 def sampler(
@@ -127,8 +127,7 @@ def sampler(
         ValueError: unknown name or grid, or a value out of range.
     """
     kernel = get_sampler(name)
-    if not isinstance(steps, int | np.integer) or steps < 1:
-        raise InputError(f"steps={steps!r}: must be a whole number, 1 or more")
+    check_whole("steps", steps)
     if not isinstance(coupling, Coupling):
         raise InputError(f"coupling={coupling!r}: must be an lsd.Coupling")
     check_sharpness(temperature, top_p)
@@ -169,6 +168,8 @@ def steps_within(kernel: AnyKernel, budget: int) -> int:
 
 def check_sharpness(temperature: float, top_p: float) -> None:
     """Raises ValueError where a temperature or a nucleus is out of range."""
+    check_real("temperature", temperature)
+    check_real("top_p", top_p)
     if not 0 <= temperature < np.inf:
         raise InputError(f"temperature={temperature}: must be 0 (the likeliest token) or more")
     if not 0 < top_p <= 1:

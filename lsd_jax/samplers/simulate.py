@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax import parallel
-from lsd_jax.errors import InputError
+from lsd_jax.errors import InputError, check_whole
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import token_dtype
@@ -120,10 +120,11 @@ def sample(
         ValueError: the sampler does not fit the model, the length or the condition.
     """
     for name, value in (("count", count), ("batch_size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name}={value}: must be 1 or more")
+        check_whole(name, value)
     if not (isinstance(key, jax.Array) and jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.shape == ()):
-        raise InputError(f"key={key!r}: must be one PRNG key, for example jax.random.key(0)")
+        raise InputError(
+            f"key={type(key).__name__} {getattr(key, 'shape', '')}: must be one PRNG key, for example jax.random.key(0)"
+        )
     devices = parallel.data_mesh().size
     batch_size = -(-min(batch_size, count) // devices) * devices
     bound = bound_sampler(model, sampler, length)

@@ -35,6 +35,11 @@ class Chain(Task):
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
+        for field in ("scorer", "protocol"):
+            if judge and getattr(judge, field):
+                raise InputError(
+                    f"{field}={getattr(judge, field)!r}: {data.name} is judged by its exact law; leave it empty"
+                )
         self.initial, self.transition = self.chain()
         self._lags = [lag for lag in _LAGS if lag < self.length]
         pairs = (chain.TRANSITION_KL, *chain.lag_columns(self._lags)) if self._lags else ()

@@ -1,6 +1,6 @@
 """Which tasks there are: the one place that knows them all."""
 
-from lsd_jax.errors import InputError
+from lsd_jax.errors import InputError, check_kind
 from lsd_jax.tasks.chains import Bigram, Countdown, Toy
 from lsd_jax.tasks.images import Cifar10, Digits
 from lsd_jax.tasks.task import Data, Judge, Task
@@ -27,6 +27,7 @@ def make_task(data: Data, judge: Judge | None = None) -> Task:
     Raises:
         ValueError, FileNotFoundError: an unknown name, or a setting that does not fit; one line that begins with it.
     """
+    check_kind("data", data, Data, 'lsd.Data(name="text"), or another task')
     if data.name not in TASKS:
         raise InputError(f"name={data.name!r}: choose one of {tuple(TASKS)}")
     return TASKS[data.name](data, judge)

@@ -126,7 +126,7 @@ def test_a_process_comes_back_from_its_fields(name):
         ({"time_grid": [1.0, 0.5, 0.6, 0.0]}, "'time_grid'"),
         ({"time_grid": [1.0, 0.5, 0.0]}, "'time_grid'"),
         ({"temperatures": [1.0, -1.0, 1.0]}, "'temperatures'"),
-        ({"coefficients": [1.0, 1.0]}, "'coefficients' needs 3 positive values"),
+        ({"coefficients": [1.0, 1.0]}, "'coefficients' needs 3 positive, finite values"),
         ({"kernel": "heun"}, "kernel='heun': choose one of"),
         ({"coefficient": "both"}, "'coefficient'"),
         ({"steps": "three"}, "'steps' is not a whole number above 0"),

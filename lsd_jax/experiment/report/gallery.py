@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from lsd_jax.experiment.records import DATA, Row, slug
+from lsd_jax.experiment.records import DATA, Row, read_arrays, slug
 from lsd_jax.experiment.report import figures, statistics
 from lsd_jax.experiment.report.figures import Panel
 from lsd_jax.experiment.report.html import Image
@@ -104,8 +104,8 @@ def _trajectory(view: View, task: str) -> Iterator[Image]:
     files = sorted((root if len(view.by_task) == 1 else root / slug(task)).rglob("*.npz"))
     if not files or noun.vocab_size >= _FEW:
         return
-    with np.load(files[0]) as saved:
-        states, grid = saved["states"][0], saved["time_grid"]
+    saved = read_arrays(files[0])
+    states, grid = saved["states"][0], saved["time_grid"]
     if (states[0] == noun.vocab_size).all():
         index = np.linspace(0, len(grid) - 1, 12).round().astype(int)
         names = [str(token) if noun.shape else noun.decode(np.array([token])) for token in range(noun.vocab_size)]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import scipy.stats
 
-from lsd_jax.experiment.records import DATA, EXACT, Row
+from lsd_jax.experiment.records import DATA, EXACT, Row, read_arrays
 from lsd_jax.metrics.compare import compare
 from lsd_jax.metrics.ranks import overall_rank
 from lsd_jax.samplers.coupling import Coupling
@@ -103,9 +103,8 @@ def rivals(folder: pathlib.Path, rows: Sequence[Row], ours: str) -> list[dict[st
         file = folder / f"{row['stem']}.npz"
         if not file.exists():
             continue
-        with np.load(file) as saved:
-            if "nll_nats" in saved:
-                nats[row["sampler"], row["budget"]].append(saved["nll_nats"])
+        if "nll_nats" in (saved := read_arrays(file)):
+            nats[row["sampler"], row["budget"]].append(saved["nll_nats"])
     found = []
     for (name, budget), theirs in sorted(nats.items(), key=lambda item: item[0][1]):
         own = nats.get((ours, budget))

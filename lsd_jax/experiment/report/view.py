@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lsd_jax.experiment.records import DATA, Row, slug
+from lsd_jax.experiment.records import DATA, Row, read_arrays, slug
 from lsd_jax.experiment.report import statistics
 from lsd_jax.metrics.metric import LIKELIHOOD_COLUMNS, Column
 
@@ -112,8 +112,7 @@ class View:
         for row in () if self.several else self.by_task[task]:
             file = self.workdir / "cells" / f"{row['stem']}.npz"
             if file.exists():
-                with np.load(file) as saved:
-                    tokens = saved["tokens"][:count]
+                tokens = read_arrays(file)["tokens"][:count]
                 yield f"{row['sampler']}, NFE {row['nfe']:.4g}" if row["budget"] else row["sampler"], tokens
 
 

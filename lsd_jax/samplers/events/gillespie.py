@@ -78,8 +78,12 @@ def gillespie(
         count_B = jnp.clip(count_B.astype(jnp.int32), 1, length)
         chosen_BL, elapsed_B = next_events(jnp.where(movable_BL, holding_BL, jnp.inf), count_B)
         chosen_BL &= movable_BL & (holding_BL <= (end - clock_B)[:, None])
+        # Rates that are no numbers have no first event: all jump, to no token, so that the loop ends and it is told.
+        lost_B = jnp.isnan(jnp.where(movable_BL, holding_BL, 0.0).sum(-1)) | jnp.isnan(clock_B)
+        chosen_BL = jnp.where(lost_B[:, None], movable_BL, chosen_BL)
         x_BL = common.jump_at(x_BL, chosen_BL, params.temper(log_rate_BLS), uniform_BUL[:, 1])
         clock_B = jnp.where(active_B, jnp.minimum(clock_B + elapsed_B, end), clock_B)
+        clock_B, x_BL = jnp.where(lost_B, end, clock_B), jnp.where(lost_B[:, None] & movable_BL, -1, x_BL)
         return x_BL, clock_B, event + 1, calls_B + active_B
 
     carry = x_BL, jnp.full(len(key_B), clock), jnp.zeros((), jnp.int32), jnp.zeros(len(key_B), jnp.int32)

@@ -25,7 +25,8 @@ def log_expected_jumps(model: Diffusion, x_BL: jax.Array, step: Step) -> jax.Arr
 
 def finite_log(mass: jax.Array) -> jax.Array:
     """Logarithm of rates or probabilities; a large negative number where they are 0, so that the gradient is finite."""
-    return jnp.where(mass > 0, jnp.log(jnp.where(mass > 0, mass, 1.0)), _NEVER)
+    log_mass = jnp.where(mass > 0, jnp.log(jnp.where(mass > 0, mass, 1.0)), _NEVER)
+    return jnp.where(jnp.isnan(mass), jnp.nan, log_mass)
 
 
 def categorical_leap(

@@ -39,7 +39,10 @@ def time_at(process: Process, log_m: jax.Array) -> jax.Array:
 def clock_rate(model: Diffusion, x_BL: jax.Array, t: jax.Array, params: StepParameters) -> jax.Array:
     """Reverse rates (B, L, S) per unit of the clock: dt/dlog m = expm1(sigma_bar) / sigma, so that sigma cancels."""
     log_pace = jnp.log(jnp.expm1(model.process.noise.sigma_bar(t)))
-    return model.process.reverse_base_rate(x_BL) * jnp.exp(params.scale(model.log_score(x_BL, t)) + log_pace)
+    log_rate_BLS = params.scale(model.log_score(x_BL, t)) + log_pace
+    rate_BLS = jnp.where(jnp.isnan(log_rate_BLS), jnp.nan, jnp.exp(log_rate_BLS))  # XLA's exponential may drop it
+    base_BLS = model.process.reverse_base_rate(x_BL)
+    return jnp.where(base_BLS > 0, base_BLS * rate_BLS, 0.0)
 
 
 def _first_stage(theta: float, draw: Draw, model: Diffusion, x_BL: jax.Array, step: Step):
@@ -69,7 +72,7 @@ def theta_trapezoidal(theta: float = 0.5) -> StagedKernel:
     def move(draw: Draw, state, model: Diffusion, x_BL: jax.Array, step: Step):
         span, rate_BLS, middle_BL, middle_rate_BLS = _first_stage(theta, draw, model, x_BL, step)
         # A token the position already holds is no jump: where its own rate is zero, so is what is extrapolated from it.
-        rate_BLS = jnp.where(middle_rate_BLS > 0, jnp.maximum(a1 * middle_rate_BLS - a2 * rate_BLS, 0.0), 0.0)
+        rate_BLS = jnp.where(middle_rate_BLS == 0, 0.0, _positive(a1 * middle_rate_BLS - a2 * rate_BLS))
         log_mean_BLS = finite_log((1 - theta) * span * rate_BLS)
         return draw(categorical_leap(model.process, middle_BL, log_mean_BLS, step.params, several=True), 1), state
 
@@ -93,11 +96,16 @@ def theta_rk2(theta: float = 0.5) -> StagedKernel:
     def move(draw: Draw, state, model: Diffusion, x_BL: jax.Array, step: Step):
         span, rate_BLS, middle_BL, middle_rate_BLS = _first_stage(theta, draw, model, x_BL, step)
         middle_rate_BLS = jnp.where((middle_BL == x_BL)[..., None], middle_rate_BLS, rate_BLS)
-        rate_BLS = jnp.maximum((1 - weight) * rate_BLS + weight * middle_rate_BLS, 0.0)
+        rate_BLS = _positive((1 - weight) * rate_BLS + weight * middle_rate_BLS)
         log_mean_BLS = finite_log(span * rate_BLS)
         return draw(categorical_leap(model.process, x_BL, log_mean_BLS, step.params, several=True), 1), state
 
     return StagedKernel("theta_rk2", 2, ("absorbing", "uniform"), _PAPER, TWEEDIE, move)
+
+
+def _positive(rate: jax.Array) -> jax.Array:
+    """The rate cut off at 0; NaN stays, which a maximum may drop."""
+    return jnp.where(rate < 0, 0.0, rate)
 
 
 def _check(theta: float, highest: float = 0.999) -> None:
