@@ -91,7 +91,7 @@ def test_what_does_not_fit_the_model_is_told():
     ):
         with pytest.raises(ValueError, match=message):
             sample(model, named, jax.random.key(0), 1, length=length)
-    with pytest.raises(ValueError, match="^count=0: must be 1 or more"):
+    with pytest.raises(ValueError, match="^count=0: must be a whole number, 1 or more"):
         sample(absorbing, sampler("euler", 4), jax.random.key(0), 0, length=L)
 
 
