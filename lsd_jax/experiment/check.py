@@ -61,7 +61,7 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, 
         process = build.process_of(config)
     task = _check_task(config, stage, process)
     time_conditioned = _check_model(config, stage, process, workdir, task)
-    if stage == "train" or (stage == "all" and trained_here(config)):
+    if stage in ("all", "train"):
         _check_training(config, stage, process)
     _check_student(config, process, time_conditioned)
     if distilled and stage in ("all", "distill", "evaluate"):
@@ -123,7 +123,7 @@ def _check_training(config: ml_collections.ConfigDict, stage: str, process: Proc
     training, devices = config.training, jax.device_count()
     if training.loss not in LOSSES:
         raise InputError(f"config.training.loss={training.loss!r}: choose one of {LOSSES}")
-    if training.batch_size % (devices * max(training.microbatch, 1)):
+    if (stage == "train" or trained_here(config)) and training.batch_size % (devices * max(training.microbatch, 1)):
         raise InputError(
             f"config.training.batch_size={training.batch_size}: must be a multiple of {devices} devices times "
             f"microbatch={training.microbatch}"

@@ -106,7 +106,7 @@ def read_rows(folder: pathlib.Path) -> list[Row]:
     """Every record (*.json) of a folder as a row, in the order of the file names."""
     records = {file: read_json(file) for file in sorted(folder.glob("*.json"))}
     for file, record in records.items():
-        if not isinstance(record, dict) or not {"stem", "task", "sampler", "metrics"} <= record.keys():
+        if not isinstance(record, dict) or "sampler" not in record:
             raise InputError(f"path={str(file)!r}: is no record of a cell; delete it to evaluate the cell again")
     return [flatten(record) for record in records.values()]
 

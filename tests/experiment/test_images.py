@@ -104,7 +104,7 @@ def test_the_full_config_needs_its_files(tmp_path):
     config.data.path = str(tmp_path / "none.tar.gz")
     with pytest.raises(FileNotFoundError, match="none"):
         stages.run(config, tmp_path / "run", "all", command="test")
-    with pytest.raises(ValueError, match="only :tiny"):
+    with pytest.raises(ValueError, match="the only variant is 'tiny'"):
         cifar10.get_config("small")
 
 

@@ -95,7 +95,7 @@ def test_a_student_with_potentials_is_distilled_optimized_and_samples(tmp_path, 
     ("changes", "message"),
     [
         ({"student.steps": (25,)}, r"config\.student\.steps=25"),
-        ({"student.steps": (0,)}, r"config\.student\.steps=0"),
+        ({"student.steps": (0,)}, r"config\.student\.steps=\(0,\)"),
         ({"student.steps": (2, 9), "student.grid_points": 4}, r"config\.student\.steps=9.*grid_points"),
         ({"seed": -1}, r"config\.seed=-1"),
         ({"evaluation.temperatures": (-0.5,)}, r"config\.evaluation\.temperatures=\(-0\.5,\)"),
