@@ -23,7 +23,7 @@ def tiny(name, **changes):
 
 
 @pytest.mark.parametrize(  # the :tiny of sedd_medium is that of sedd_small
-    "name", ["duo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sedd_small", "radd", "mdlm"))]
+    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("duo", "sedd_small", "radd", "mdlm")]
 )
 def test_tiny_runs_from_checkpoint_to_report_and_again(tmp_path, capsys, name):
     run, config = tmp_path / "run", tiny(name)
