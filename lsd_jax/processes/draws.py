@@ -23,7 +23,7 @@ def _number(token: jax.Array, log_mass: jax.Array, top: jax.Array) -> jax.Array:
 
     The masses themselves are asked: a maximum, and an exponential inside a fused loop, may turn NaN into a number.
     """
-    return jnp.where(jnp.isnan(log_mass).any(-1) | (top[..., 0] == -jnp.inf), -1, token)
+    return jnp.where(jnp.isnan(log_mass.sum(-1)) | (top[..., 0] == -jnp.inf), -1, token)
 
 
 def _two_levels(log_mass: jax.Array, top: jax.Array, uniform: jax.Array) -> jax.Array:

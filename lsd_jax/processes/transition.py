@@ -105,7 +105,7 @@ def from_log_probs(x_BL: jax.Array, log_mass_BLS: jax.Array) -> Transition:
     log_jump_BL = jnp.minimum(jax.nn.logsumexp(log_destination_BLS, -1), 0.0)
     log_stay_BL = jnp.where(here_BLS, log_probs_BLS, 0.0).sum(-1)
     log_stay_BL = jnp.where(log_jump_BL < -1.0, jnp.log1p(-jnp.exp(log_jump_BL)), log_stay_BL)
-    log_stay_BL = jnp.where(jnp.isnan(log_mass_BLS).any(-1), jnp.nan, log_stay_BL)
+    log_stay_BL = jnp.where(jnp.isnan(log_mass_BLS.sum(-1)), jnp.nan, log_stay_BL)
     return Transition(x_BL, log_stay_BL, log_destination_BLS)
 
 
@@ -123,7 +123,6 @@ def jump_where(x_BL: jax.Array, log_mass_BLS: jax.Array, movable_BL: jax.Array |
         log_mass_BLS = jnp.where(here_BLS, -1e30, log_mass_BLS)
     log_total_BL = jax.nn.logsumexp(log_mass_BLS, -1)
     log_stay_BL = jnp.log1p(-jnp.minimum(jnp.exp(log_total_BL), _MAX_JUMP))
-    log_stay_BL = jnp.where(jnp.isnan(log_mass_BLS).any(-1), jnp.nan, log_stay_BL)  # a minimum may drop it
     if movable_BL is not None:
         log_stay_BL = jnp.where(movable_BL, log_stay_BL, 0.0)
     return Transition(x_BL, log_stay_BL, normalized(log_mass_BLS, log_total_BL))

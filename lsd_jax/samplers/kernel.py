@@ -179,6 +179,7 @@ def denoise(model: Diffusion, x_BL: jax.Array, step: Step) -> Transition:
     """
     process, params = model.process, step.params
     log_score_BLS = model.log_score(x_BL, step.t)
+    lost_BL = jnp.isnan(log_score_BLS.sum(-1))
     if params.coefficient == "log_score" or not process.score_is_posterior:
         # In the other cases the coefficient would change nothing here. It is left out, so that its gradient is zero.
         log_score_BLS = params.scale(log_score_BLS)
@@ -187,6 +188,9 @@ def denoise(model: Diffusion, x_BL: jax.Array, step: Step) -> Transition:
         # The nucleus was that of the whole posterior; without the present token it is taken once more.
         kept_BLS = nucleus(transition.log_destination_BLS, params.top_p)
         transition = dataclasses.replace(transition, log_destination_BLS=kept_BLS)
+    if not process.jumps_once:
+        # XLA's minima and exponentials may turn NaN into "stay"; where positions jump once, the draw itself sees it.
+        transition = dataclasses.replace(transition, log_stay_BL=jnp.where(lost_BL, jnp.nan, transition.log_stay_BL))
     return params.couple(process, transition)
 
 
