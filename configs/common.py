@@ -22,9 +22,9 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    # text | countdown | bigram | toy | digits | cifar10 | tokens (of a published model; no data set needed)
+    # text | countdown | bigram | toy | digits | cifar10 | proteins | tokens (of a published model; no data set needed)
     config.data.name = "text"
-    # text, bigram: a file of your own instead of the shipped corpus; cifar10: its archive; tokens: text or .npy, or none
+    # text, bigram, proteins: a file of your own instead of what ships; cifar10: its archive; tokens: text or .npy, or none
     config.data.path = ""
     config.data.tokenizer = ""  # tokens: shipped name, file, folder or hub repository; empty: samples print as numbers
     config.data.normalize = False  # text, bigram: reduce any file to the 27 symbols instead of failing
@@ -41,7 +41,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.process.noise.eps = 1e-3
 
     config.model = ml_collections.ConfigDict()
-    # ddit | unet (images) | oracle (countdown, bigram, toy) | sedd | radd | mdlm | duo (published checkpoints)
+    # ddit | unet (images) | oracle (countdown, bigram, toy) | sedd | radd | mdlm | duo | antiberty (published checkpoints)
     config.model.name = "ddit"
     config.model.weights = ""  # a shipped name, a path, or owner/repository of the hub; empty: train here first
     config.model.dtype = "float32"  # float32 | bfloat16: of matrix products; logits and probabilities stay float32
@@ -85,6 +85,8 @@ def base_config() -> ml_collections.ConfigDict:
     config.student.coefficient = "score"  # score (the paper's eq. 5) | log_score (the authors' code)
     config.student.temperature = 1.0  # where the student starts, and stays if distill.steps is 0
     config.student.top_p = 1.0  # tokens are drawn from the smallest set with this share of the probability; 1: all
+    # Of adaptive event samplers. 0: fitted, so that the steps are the mean over sequences; else the steps are the most.
+    config.student.threshold = 0.0
     config.student.grid = "optimal"  # optimal (shortest path) | uniform | jys (KLUB) | halving | profile (random order)
     config.student.grid_points = 128  # candidate times of the cost table
     config.student.refine = False  # move the grid off the candidate times where unseen paths agree
@@ -118,7 +120,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.distill.alignment.literal = False  # effective_transition: eq. 8 as printed instead of summed
 
     config.evaluation = ml_collections.ConfigDict()
-    config.evaluation.scorer = ""  # weights of the autoregressive scorer; empty: no gen-PPL
+    config.evaluation.scorer = ""  # weights of the autoregressive scorer; proteins: sapiens; empty: no gen-PPL
     config.evaluation.protocol = ""  # empty: our own scorer | jys, mdlm: GPT-2, by these papers' conventions
     config.evaluation.features = ""  # images: the Frechet distance's feature network, a shipped name or a file
     config.evaluation.feature_statistics = ""  # its reference (.npz: mu, sigma); empty: from the training split

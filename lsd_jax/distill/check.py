@@ -107,6 +107,8 @@ def check_steps(steps: Sequence[int], student: StudentSettings, teacher: Teacher
     """Raises ValueError where a number of steps has no student."""
     if not steps:
         raise InputError("steps=(): is empty; name at least one number of steps")
+    if len(set(steps)) < len(steps):
+        raise InputError(f"steps={tuple(steps)}: each number of steps once")
     check_halving(student.grid, steps)
     for m in steps:
         if m < 1:

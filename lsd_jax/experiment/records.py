@@ -45,17 +45,27 @@ _SAMPLERS = (
 
 
 def write_json(path: pathlib.Path, record: Any) -> None:
-    """Writes a record whole or not at all, and its folder if there is none."""
-    write_whole(path, json.dumps(_told(record), indent=1, allow_nan=False) + "\n")
+    """Writes a record whole or not at all, and its folder if there is none.
+
+    NaN and infinities are no JSON: null stands for them, and the record's "not_finite" says which one stood where.
+    """
+    found: dict[str, str] = {}
+    record = _told(record, "", found)
+    if found and isinstance(record, dict):
+        record["not_finite"] = found
+    write_whole(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
-def _told(record: Any) -> Any:
-    """The record without NaN and infinities, which are no JSON: null stands for a number that there is not."""
+def _told(record: Any, place: str, found: dict[str, str]) -> Any:
+    """The record with null for every number that is not finite; `found` takes its place, joined by dots, and what it was."""
     if isinstance(record, Mapping):
-        return {name: _told(value) for name, value in record.items()}
+        return {name: _told(value, f"{place}.{name}", found) for name, value in record.items()}
     if isinstance(record, list | tuple):
-        return [_told(value) for value in record]
-    return None if isinstance(record, float) and not math.isfinite(record) else record
+        return [_told(value, f"{place}.{index}", found) for index, value in enumerate(record)]
+    if isinstance(record, float) and not math.isfinite(record):
+        found[place[1:]] = str(record)
+        return None
+    return record
 
 
 def read_json(path: pathlib.Path) -> Any:

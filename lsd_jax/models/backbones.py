@@ -14,6 +14,7 @@ import numpy as np
 from flax import linen
 
 from lsd_jax.errors import InputError
+from lsd_jax.models.bert import Bert
 from lsd_jax.models.ddit import DDiT, DDiTConfig
 from lsd_jax.models.unet import UNet, UNetConfig
 
@@ -72,10 +73,11 @@ class NetworkKind(NamedTuple):
 
 
 class Family(NamedTuple):
-    """A published family: how its output is read (model.OUTPUTS), and the processes that its networks were trained for."""
+    """A published family: how its output is read (model.OUTPUTS), the processes its networks were trained for, its module."""
 
     output: str
     processes: tuple[str, ...]
+    module: type[linen.Module] = DDiT
 
 
 def _ddit_sizes(settings: ModelSettings, vocab_size: int, shape: tuple[int, ...], causal: bool) -> DDiTConfig:
@@ -108,6 +110,8 @@ PUBLISHED = {
     "radd": Family("posterior", ("absorbing",)),
     "mdlm": Family("posterior", ("absorbing",)),
     "duo": Family("mean", ("uniform",)),
+    "antiberty": Family("posterior", ("absorbing",), Bert),
+    "sapiens": Family("posterior", ("absorbing",), Bert),
 }
 
 

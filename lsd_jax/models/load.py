@@ -9,10 +9,11 @@ from typing import Any
 from lsd_jax.errors import InputError
 from lsd_jax.models import pretrained, weights
 from lsd_jax.models.backbones import NETWORKS, PUBLISHED, Sizes, kind_of, network
-from lsd_jax.models.ddit import DTYPES, DDiT, DDiTConfig
+from lsd_jax.models.ddit import DTYPES, DDiTConfig
 from lsd_jax.models.model import Diffusion, Identity
 from lsd_jax.models.pretrained import tauldr
 from lsd_jax.models.pretrained.files import read_tensors
+from lsd_jax.models.pretrained.sources import WHEELS
 from lsd_jax.models.unet import UNetConfig
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.gaussian import DiscretizedGaussian
@@ -41,12 +42,16 @@ def load_model(
         load_model("sedd", "path/to/folder")              # a folder with model.safetensors or pytorch_model.bin
         load_model("ddit", "runs/teacher/train/weights.safetensors")
         load_model("text")                                # ships with the package; so does "digits"
+        load_model("antiberty")                           # inside a wheel: pip install --no-deps antiberty==0.1.3
 
     Args:
-        name: "sedd", "radd", "mdlm", "duo" (published families), "ddit", "unet" (our own networks; "unet" also reads tauLDR's
+        name: "sedd", "radd", "mdlm", "duo" (published diffusion models), "antiberty", "sapiens" (language models of antibodies
+            over the 20 amino acids, read as masked diffusion), "ddit", "unet" (our own networks; "unet" also reads tauLDR's
             checkpoints), or a model that ships with the package: "text" (characters of the State of the Union addresses, 27
             symbols, absorbing) or "digits" (8 x 8 images of 17 values, discretized Gaussian).
-        weights: a file, a folder, "owner/repository" with an optional "@revision" of the hub, or the name of a shipped file.
+        weights: a file (safetensors, PyTorch's, Lightning's .ckpt), a folder, "owner/repository" with an optional "@revision" of
+            the hub, or the name of a shipped file.
+            Empty: what the installed wheel of that name holds ("antiberty", "sapiens").
         process: the noising process. None: that of the published family over the checkpoint's vocabulary, or the one on the
             file's card, with the noise schedule that it was trained with.
         dtype: of matrix products, "float32" or "bfloat16"; logits and probabilities stay float32.
@@ -70,6 +75,7 @@ def load_model(
         raise InputError(f"name={name!r}: choose one of {choices}")
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r}: choose one of {DTYPES}")
+    weights = weights or (name if name in WHEELS else "")
     if not str(weights):
         raise InputError(f"weights='': {name} needs a file, a folder or a repository of the hub")
     if name in PUBLISHED:
@@ -96,7 +102,8 @@ def _published(name: str, source: str, process: Process | None, dtype: str, outp
     wanted = None if process is None else process.vocab_size
     sizes, params, sha256 = pretrained.load(name, source, "weights", masked, dtype, wanted)
     process = process or (Absorbing if masked else Uniform)(sizes.vocab_size, LogLinear())
-    return Diffusion.from_flax(DDiT(sizes), params, process, family.output, identity=Identity(name, source, sha256))
+    module = family.module(sizes)
+    return Diffusion.from_flax(module, params, process, family.output, identity=Identity(name, source, sha256))
 
 
 def _own(

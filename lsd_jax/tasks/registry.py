@@ -3,6 +3,7 @@
 from lsd_jax.errors import InputError, check_kind
 from lsd_jax.tasks.chains import Bigram, Countdown, Toy
 from lsd_jax.tasks.images import Cifar10, Digits
+from lsd_jax.tasks.proteins import Proteins
 from lsd_jax.tasks.task import Data, Judge, Task
 from lsd_jax.tasks.text import Text
 from lsd_jax.tasks.tokens import Tokens
@@ -15,6 +16,7 @@ TASKS: dict[str, type[Task]] = {
     "digits": Digits,
     "cifar10": Cifar10,
     "tokens": Tokens,
+    "proteins": Proteins,
 }
 
 

@@ -29,7 +29,7 @@ class Data:
 
     Attributes:
         name: of the task, a key of registry.TASKS.
-        path: text, bigram: a text file instead of the corpus that ships. cifar10: its archive. tokens: a text or .npy file, or
+        path: text, bigram, proteins: a text file instead of what ships. cifar10: its archive. tokens: a text or .npy file, or
             empty for no data at all.
         tokenizer: tokens: a shipped name, a file, a folder or a repository of the hub; empty: samples print as numbers.
         normalize: text, bigram: whether a file is reduced to the 27 symbols instead of refused.
@@ -60,7 +60,8 @@ class Judge:
     """The networks that samples are judged by.
 
     Attributes:
-        scorer: text, tokens: weights of the autoregressive scorer; empty: no gen-PPL, and no features of text.
+        scorer: text, tokens: weights of the autoregressive scorer; empty: no gen-PPL, and no features of text. proteins: a
+            second masked language model.
         protocol: empty: a scorer of our own. "jys", "mdlm": GPT-2, by the conventions of these papers.
         features: images: the Frechet distance's feature network, a shipped name or a file.
         feature_statistics: its reference, an .npz with `mu` and `sigma`; empty: the training split.

@@ -124,6 +124,8 @@ def test_a_metric_that_is_no_number_is_left_out_of_the_row(tmp_path):
     broken = {"sampler": "Euler", "metrics": {"tv3": (float("nan"),) * 3, "gen_ppl": (2.0, 1.0, 3.0)}}
     records.write_json(tmp_path / "a.json", broken)
     assert records.read_rows(tmp_path) == [{"sampler": "Euler", "gen_ppl": (2.0, 1.0, 3.0)}]
+    wanted = {f"metrics.tv3.{index}": "nan" for index in range(3)}  # null, and what it was
+    assert records.read_json(tmp_path / "a.json")["not_finite"] == wanted
 
 
 def test_two_runs_in_one_directory(tmp_path):

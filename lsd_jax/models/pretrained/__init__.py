@@ -1,4 +1,4 @@
-"""Published networks: SEDD, RADD, MDLM, Duo and the evaluator GPT-2, from PyTorch checkpoints to our parameters."""
+"""Published networks, from PyTorch checkpoints to our parameters: SEDD, RADD, MDLM, Duo, AntiBERTy, and GPT-2 and Sapiens as judges."""
 
 import dataclasses
 import functools
@@ -7,7 +7,7 @@ from typing import Any
 
 from lsd_jax.errors import InputError
 from lsd_jax.models import weights
-from lsd_jax.models.pretrained import sources
+from lsd_jax.models.pretrained import bert, sources
 from lsd_jax.models.pretrained.files import read_tensors, shards
 from lsd_jax.models.pretrained.mapping import to_ours
 
@@ -24,7 +24,7 @@ def load(
     """(sizes, float32 parameters, sha256 of the weights' file) of a published network.
 
     Args:
-        family: one of mapping.FAMILIES.
+        family: one of mapping.FAMILIES or bert.LAYOUTS.
         source: a shipped name, a file, a folder or a hub repository, as in sources.find.
         field: the setting that names it, for messages.
         masked: whether an entry of its vocabulary is a mask.
@@ -37,7 +37,11 @@ def load(
     path = sources.find(source, sources.WEIGHTS, field)
     try:
         card = sources.card(path, source, field)
-        sizes, params = to_ours(family, read_tensors(path), card, masked, vocab_size)
+        tensors = read_tensors(path)
+        if family in bert.LAYOUTS:
+            sizes, params = bert.to_ours(family, tensors, card, vocab_size)
+        else:
+            sizes, params = to_ours(family, tensors, card, masked, vocab_size)
     except ValueError as error:
         raise InputError(f"{field}={source!r}: cannot be read as {family.upper()}: {error}") from None
     parts = [path, *(shards(path) if path.name.endswith(".index.json") else ())]

@@ -1,7 +1,9 @@
 """Tensors out of published checkpoints, safetensors or PyTorch's, without PyTorch and without running their code.
 
-A PyTorch checkpoint is a zip of a pickle and raw storages. A pickle may name any Python function to be called; here the
-only names admitted are those that describe tensors, and they are answered by inert records of our own.
+A PyTorch checkpoint is a zip of a pickle and raw storages. A pickle may name any Python function to be called; here no name is
+ever looked up. Those that describe tensors are answered by inert records of our own, all others by a stand-in that does
+nothing. A stand-in is refused, but for one place: the settings that a training run keeps beside its weights (PyTorch
+Lightning's `hyper_parameters` hold whole objects of omegaconf and transformers), which are left out.
 """
 
 import collections
@@ -10,7 +12,7 @@ import pathlib
 import pickle
 import struct
 import zipfile
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -18,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 
 from lsd_jax.errors import InputError
 
+# Entries of a training checkpoint that are weights: Lightning's and fairseq's, and the EMA beside them.
+_WEIGHTS = ("state_dict", "model", "ema")
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # the magic number that torch.save wrote before 1.6
 _DTYPES = {
     "FloatStorage": np.float32,
@@ -37,7 +41,8 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Every tensor of a checkpoint file under its dotted name: nested dicts and lists are joined, "model.blocks.0.w".
 
     An EMA kept as a list gives "ema.shadow_params.0" and so on. Dtypes stay as stored (bfloat16 is ml_dtypes'); what is
-    no tensor is left out. Tensors of a PyTorch file are read-only views of the file: only what is used takes memory.
+    no tensor is left out, and so is every entry of a training checkpoint that holds other objects, such as its settings.
+    Tensors of a PyTorch file are read-only views of the file: only what is used takes memory.
 
     Raises:
         FileNotFoundError: no such file.
@@ -53,10 +58,7 @@ def read_tensors(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     if head.startswith(b"PK"):
         return _read_zip(path)
     if head.startswith(_LEGACY):
-        raise InputError(
-            f"checkpoint {str(path)!r} is in PyTorch's format before 1.6; convert it once (pip install torch): python -c "
-            f"\"import torch; torch.save(torch.load({str(path)!r}, map_location='cpu', weights_only=True), 'new.pt')\""
-        )
+        return _read_legacy(path)
     if path.suffix == ".safetensors" or head[8:9] == b"{":
         return _read_safetensors(path)
     raise InputError(f"checkpoint {str(path)!r} is neither a safetensors nor a PyTorch file, or its start is damaged")
@@ -95,10 +97,32 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
             if _has(archive, folder + "byteorder") and archive.read(folder + "byteorder") != b"little":
                 raise InputError("its numbers are big-endian")
             with archive.open(pickles[0]) as stream:
-                tree = _Unpickler(stream).load()
+                tree = _unpickled(_Unpickler(stream))
             return {name: _materialize(path, archive, folder, leaf) for name, leaf in _leaves(tree)}
     except zipfile.BadZipFile as error:
         raise InputError(f"checkpoint {str(path)!r} is truncated or damaged; load it again: {error}") from None
+    except RecursionError:
+        raise InputError(f"checkpoint {str(path)!r}: its dicts are nested without end") from None
+    except Exception as error:  # a hostile pickle can raise anything
+        detail = str(error) or type(error).__name__
+        raise InputError(f"checkpoint {str(path)!r} cannot be read as tensors: {detail}") from None
+
+
+def _read_legacy(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """A file of PyTorch before 1.6: pickles of a magic number, a version, the machine, the tree and the storages' keys, then
+    every storage's length and bytes."""
+    try:
+        with path.open("rb") as stream:
+            for _ in range(3):
+                _Unpickler(stream).load()
+            unpickler = _Unpickler(stream)
+            leaves, flat = _leaves(_unpickled(unpickler)), {}
+            for key in map(str, _Unpickler(stream).load()):
+                (count,) = struct.unpack("<q", stream.read(8))
+                dtype = np.dtype(_DTYPES[unpickler.storages[key].dtype])
+                flat[key] = np.memmap(path, dtype, "r", stream.tell(), count) if count else np.zeros(0, dtype)
+                stream.seek(count * dtype.itemsize, 1)
+            return {name: _view(leaf, flat[leaf.storage.key]) for name, leaf in leaves}
     except RecursionError:
         raise InputError(f"checkpoint {str(path)!r}: its dicts are nested without end") from None
     except Exception as error:  # a hostile pickle can raise anything
@@ -143,8 +167,37 @@ class _RebuildParameter:
         return data
 
 
+class _StandIn:
+    """Stands for whatever else a pickle names: it takes what is done to it, and does and keeps nothing.
+
+    Every name has a class of its own, whose `asked` says it.
+    """
+
+    __slots__ = ()
+    asked = ""
+
+    def __new__(cls, *_ignored, **_also):
+        return object.__new__(cls)
+
+    def __call__(self, *_ignored, **_also):
+        return self
+
+    def _ignore(self, *_ignored):
+        return None
+
+    __setstate__ = __setitem__ = append = extend = add = _ignore
+
+
 class _Unpickler(pickle.Unpickler):
-    """Builds containers, numbers, strings and tensor descriptions; every other name is refused before it is looked up."""
+    """Builds containers, numbers, strings and tensor descriptions; every other name gives a stand-in, unseen by Python.
+
+    `asked` lists those names, used or not; `storages` has every storage that the pickle names, used or not.
+    """
+
+    def __init__(self, stream: IO[bytes]):
+        super().__init__(stream)
+        self.asked: list[str] = []
+        self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("torch", "torch.storage") and name in _DTYPES:
@@ -157,16 +210,54 @@ class _Unpickler(pickle.Unpickler):
         }
         if (module, name) in admitted:
             return admitted[module, name]
-        raise InputError(
-            f"its pickle names {module}.{name}, which is code and not a tensor, and is refused; save the state dict "
-            "alone, best as safetensors"
-        )
+        self.asked.append(f"{module}.{name}")
+        return type("StandIn", (_StandIn,), {"__slots__": (), "asked": self.asked[-1]})
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, name, key, _, numel = pid
-        if kind != "storage" or name not in _DTYPES:
+        kind, name, key, _, numel, *part = pid  # the old format can name a part of a storage
+        if kind != "storage" or name not in _DTYPES or any(entry is not None for entry in part):
             raise InputError(f"a storage of kind {name!r}")
-        return _Storage(str(key), name, int(numel))
+        return self.storages.setdefault(str(key), _Storage(str(key), name, int(numel)))
+
+
+def _unpickled(unpickler: "_Unpickler") -> Any:
+    """The tree of a pickle, the settings of a training checkpoint left out.
+
+    Raises:
+        ValueError: it names code where weights are, or in a file that is no training checkpoint.
+    """
+    try:
+        tree = unpickler.load()
+    except Exception:
+        if unpickler.asked:  # what went wrong, went wrong with a stand-in
+            raise _refusal(unpickler.asked[0]) from None
+        raise
+    if not unpickler.asked:
+        return tree
+    if not isinstance(tree, dict) or not any(isinstance(tree.get(name), dict) for name in _WEIGHTS):
+        raise _refusal(unpickler.asked[0])
+    found = {name: _stand_in(entry) for name, entry in tree.items()}
+    for name in _WEIGHTS:
+        if found.get(name):
+            raise _refusal(found[name])
+    return {name: entry for name, entry in tree.items() if not found[name]}
+
+
+def _stand_in(tree: Any) -> str:
+    """The name that the first stand-in of a tree stands for; empty without one."""
+    if isinstance(tree, _StandIn) or (isinstance(tree, type) and issubclass(tree, _StandIn)):
+        return tree.asked
+    children = (
+        (*tree, *tree.values()) if isinstance(tree, dict) else tree if isinstance(tree, (list, tuple, set)) else ()
+    )
+    return next(filter(None, map(_stand_in, children)), "")
+
+
+def _refusal(name: str) -> InputError:
+    return InputError(
+        f"its pickle names {name}, which is code and not a tensor, and is refused; save the state dict alone, best as "
+        "safetensors"
+    )
 
 
 def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, _Tensor]]:
@@ -178,24 +269,26 @@ def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, _Tensor]]:
 
 
 def _materialize(path: pathlib.Path, archive: zipfile.ZipFile, folder: str, tensor: _Tensor) -> np.ndarray:
-    """A read-only view of the tensor's bytes in the file, after checking that it stays inside its storage."""
+    """A read-only view of the tensor's bytes in a zip."""
     dtype = np.dtype(_DTYPES[tensor.storage.dtype])
     info = archive.getinfo(f"{folder}data/{tensor.storage.key}")
+    if info.compress_type != zipfile.ZIP_STORED:
+        return _view(tensor, np.frombuffer(archive.read(info), dtype))
+    count = info.file_size // dtype.itemsize
+    return _view(tensor, np.memmap(path, dtype, "r", _data_start(path, info), count) if count else np.zeros(0, dtype))
+
+
+def _view(tensor: _Tensor, flat: np.ndarray) -> np.ndarray:
+    """A read-only view of the tensor in its storage's numbers, after checking that it stays inside them."""
     shape, strides = tensor.shape, tensor.strides
     whole = len(shape) == len(strides) and all(int(size) == size >= 0 for size in (*shape, *strides, tensor.offset))
     last = tensor.offset + sum((size - 1) * stride for size, stride in zip(shape, strides)) if whole else -1
     if 0 in shape and whole:
-        return np.zeros(shape, dtype)
-    if not 0 <= last < info.file_size // dtype.itemsize:
+        return np.zeros(shape, flat.dtype)
+    if not 0 <= last < len(flat):
         raise InputError(f"a tensor of shape {shape} reaches outside its storage {tensor.storage.key!r}")
-    if info.compress_type == zipfile.ZIP_STORED:
-        flat = np.memmap(path, dtype, "r", _data_start(path, info), info.file_size // dtype.itemsize)
-    else:
-        flat = np.frombuffer(archive.read(info), dtype)
-    view = np.lib.stride_tricks.as_strided(
-        flat[tensor.offset :], shape, [stride * dtype.itemsize for stride in strides], writeable=False
-    )
-    return np.asarray(view)
+    steps = [stride * flat.itemsize for stride in strides]
+    return np.asarray(np.lib.stride_tricks.as_strided(flat[tensor.offset :], shape, steps, writeable=False))
 
 
 def _data_start(path: pathlib.Path, info: zipfile.ZipInfo) -> int:

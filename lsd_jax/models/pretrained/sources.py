@@ -1,6 +1,7 @@
 """Where checkpoints and tokenizers come from: what ships with the package, a local file or folder, or the Hugging Face hub."""
 
 import functools
+import importlib.util
 import json
 import pathlib
 import re
@@ -13,14 +14,20 @@ from lsd_jax.errors import InputError
 from lsd_jax.models import weights
 from lsd_jax.models.pretrained.files import shards
 
-# In this order: safetensors first; SEDD's training runs keep theirs a folder down.
+# In this order: safetensors first, an index where there are shards; SEDD's training runs keep theirs a folder down.
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.safetensors",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
     "checkpoints-meta/checkpoint.pth",
 )
+# Networks that come inside a wheel, which is only read, never imported: package, folder or file in it, the command that gets it.
+WHEELS = {
+    "antiberty": ("antiberty", "trained_models/AntiBERTy_md_smooth", "pip install --no-deps antiberty==0.1.3"),
+    "sapiens": ("sapiens", "models/v1/checkpoint_vh.pt", "pip install --no-deps sapiens==1.0.4"),
+}
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -29,14 +36,16 @@ def find(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
     """The first of the files `names` that `source` holds, fetched from the hub into its cache if need be.
 
     Args:
-        source: a name that ships with the package (no "/"), a file, a folder, or "owner/repository" with an optional
-            "@revision" of the hub.
+        source: a name that ships with the package (no "/"), a file, a folder, a name of WHEELS, or "owner/repository" with an
+            optional "@revision" of the hub.
         field: the config's field, for messages.
 
     Raises:
         FileNotFoundError, ValueError: nothing there, no such repository, no access, no network; one line.
     """
     local = weights.resolve(source)
+    if source in WHEELS and not local.exists():
+        local = _in_wheel(source, field)
     if local.is_file():
         return local
     if local.is_dir():
@@ -52,6 +61,20 @@ def find(source: str, names: tuple[str, ...], field: str) -> pathlib.Path:
     return _from_hub(source, names, field)
 
 
+def _in_wheel(source: str, field: str) -> pathlib.Path:
+    """Where an installed wheel keeps a network, found without running any code of it.
+
+    Raises:
+        FileNotFoundError: it is not installed; the message has the command.
+    """
+    package, inside, command = WHEELS[source]
+    found = importlib.util.find_spec(package)
+    for place in (found and found.submodule_search_locations) or ():
+        if (path := pathlib.Path(place) / inside).exists():
+            return path
+    raise FileNotFoundError(f"{field}={source!r}: not installed; run: {command}")
+
+
 def card(path: pathlib.Path, source: str, field: str) -> dict[str, Any]:
     """The config.json that belongs to weights found at `path`; {} where there is none.
 
@@ -60,7 +83,7 @@ def card(path: pathlib.Path, source: str, field: str) -> dict[str, Any]:
     """
     try:
         file = path.parent / "config.json"
-        if not file.is_file() and not weights.resolve(source).exists():
+        if not file.is_file() and source not in WHEELS and not weights.resolve(source).exists():
             file = _from_hub(source, ("config.json",), field)
         return json.loads(file.read_text())
     except FileNotFoundError:

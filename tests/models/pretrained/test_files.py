@@ -1,9 +1,13 @@
 """Checkpoints are read without PyTorch, as they were stored, and nothing in them is ever run."""
 
+import argparse
 import builtins
 import collections
+import fractions
+import functools
 import json
 import os
+import pathlib
 import pickle
 import struct
 import subprocess
@@ -49,6 +53,24 @@ def test_a_torch_file_gives_every_tensor_under_its_dotted_name(tmp_path, compres
         assert found[name].dtype == value.dtype and found[name].shape == value.shape
         np.testing.assert_array_equal(found[name], value)
         assert not found[name].flags.writeable or not value.size
+
+
+def test_a_file_of_torch_before_1_6_gives_the_same(tmp_path):
+    torch_files.save(tmp_path / "new.pt", TREE)
+    torch_files.save_old(tmp_path / "old.pt", TREE)
+    new, old = read_tensors(tmp_path / "new.pt"), read_tensors(tmp_path / "old.pt")
+    assert list(new) == list(old)
+    for name, value in new.items():
+        assert old[name].dtype == value.dtype
+        np.testing.assert_array_equal(old[name], value)
+
+
+def test_a_file_of_torch_before_1_6_runs_no_code_either(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch_files.save_old(tmp_path / "old.pt", {"w": torch_files.Call(os.mkdir, "made")})
+    with pytest.raises(ValueError, match=r"names (posix|nt)\.mkdir, which is code"):
+        read_tensors(tmp_path / "old.pt")
+    assert not (tmp_path / "made").exists()
 
 
 def test_a_transposed_view_that_shares_its_storage(tmp_path):
@@ -102,6 +124,47 @@ def test_a_pickle_that_asks_for_code_is_refused_and_not_run(tmp_path, monkeypatc
         read_tensors(tmp_path / "hostile.pt")
     assert "\n" not in str(caught.value)
     assert os.listdir() == ["hostile.pt"]
+
+
+def settings():
+    """What Lightning and fairseq keep beside the weights: objects of packages, of any kind that pickles know."""
+    config = torch_files.foreign("omegaconf.dictconfig", "DictConfig")()
+    config.__dict__ = {"_content": {"lr": 3e-4}, "_parent": None}
+    tokenizer = torch_files.foreign("transformers.models.gpt2", "GPT2TokenizerFast")
+    return {
+        "hyper_parameters": {"config": config, "tokenizer": torch_files.Call(tokenizer, "gpt2"), "kind": tokenizer},
+        "args": argparse.Namespace(arch="dit", groups=collections.defaultdict(list, {"a": [1]})),
+        "callbacks": [functools.partial(max, 1), pathlib.PurePosixPath("a"), b"\xff", {1, 2}, fractions.Fraction(1, 2)],
+    }
+
+
+@pytest.mark.parametrize("weights", ["state_dict", "model"])
+def test_the_settings_of_a_training_run_are_left_out(tmp_path, monkeypatch, weights):
+    monkeypatch.chdir(tmp_path)
+    before = dict(vars(files._StandIn))
+    tree = {weights: TREE["model"], "ema": TREE["ema"], "step": 5, "loops": torch_files.Call(os.system, "touch mark")}
+    torch_files.save(tmp_path / "run.ckpt", settings() | tree)
+    found = read_tensors(tmp_path / "run.ckpt")
+    assert [name for name in found if name.startswith(weights)] == [f"{weights}.{name}" for name in TREE["model"]]
+    assert len(found) == len(TREE["model"]) + 2
+    np.testing.assert_array_equal(found["ema.shadow_params.0"], np.ones(2))
+    assert dict(vars(files._StandIn)) == before and os.listdir() == ["run.ckpt"]
+
+
+@pytest.mark.parametrize("place", ["state_dict", "ema", "a file of no training run", "the file itself"])
+def test_other_objects_are_refused_where_weights_are(tmp_path, place):
+    config = settings()["hyper_parameters"]
+    trees = {
+        "state_dict": settings() | {"state_dict": {"w": np.ones(2), "config": config}},
+        "ema": {"state_dict": {"w": np.ones(2)}, "ema": [config]},
+        "a file of no training run": {"w": np.ones(2)} | settings(),
+        "the file itself": [np.ones(2), config],
+    }
+    torch_files.save(tmp_path / "odd.ckpt", trees[place])
+    with pytest.raises(
+        ValueError, match=r"odd\.ckpt'.* its pickle names omegaconf.dictconfig.DictConfig, which is code"
+    ):
+        read_tensors(tmp_path / "odd.ckpt")
 
 
 def test_the_hostile_pickles_do_run_where_nothing_stops_them(tmp_path, monkeypatch):
@@ -166,7 +229,9 @@ def test_bad_files_are_told_in_one_line(tmp_path):
         cases[f"short-{name}"] = ((tmp_path / name).read_bytes()[:-30], "load it again")
     cases["text.bin"] = (b"<html>404</html>", "neither a safetensors nor a PyTorch file")
     cases["empty.bin"] = (b"", "neither a safetensors nor a PyTorch file")
-    cases["old.pt"] = (files._LEGACY + b"rest", "before 1.6; convert it once .pip install torch.: python -c")
+    torch_files.save_old(tmp_path / "old.pt", TREE)
+    cases["short-old.pt"] = ((tmp_path / "old.pt").read_bytes()[:-30], "cannot be read as tensors")
+    cases["start-old.pt"] = (files._LEGACY + b"rest", "cannot be read as tensors")
     cases["huge.safetensors"] = (struct.pack("<Q", 2**60) + b"{}", "no whole safetensors file")
     for name, (content, message) in cases.items():
         (tmp_path / name).write_bytes(content)

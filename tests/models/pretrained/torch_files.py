@@ -22,6 +22,15 @@ def _global(module: str, name: str) -> type:
     return type(name, (), {"__module__": module, "__qualname__": name})
 
 
+FOREIGN: list[type] = []
+
+
+def foreign(module: str, name: str) -> type:
+    """A class of a package that need not be there: its instances pickle as the package's own would."""
+    FOREIGN.append(_global(module, name))
+    return FOREIGN[-1]
+
+
 STORAGES = {name: _global("torch", name) for name in NAMES.values()}
 REBUILD = _global("torch._utils", "_rebuild_tensor_v2")
 
@@ -50,7 +59,7 @@ class _Pickler(pickle._Pickler):
         return ("storage", STORAGES[NAMES[str(obj.array.dtype)]], str(obj.key), "cpu", obj.array.size)
 
     def save_global(self, obj, name=None):
-        if obj in (*STORAGES.values(), REBUILD):
+        if obj in (*STORAGES.values(), REBUILD, *FOREIGN):
             self.write(pickle.GLOBAL + f"{obj.__module__}\n{obj.__qualname__}\n".encode())
         else:
             super().save_global(obj, name)
@@ -58,8 +67,33 @@ class _Pickler(pickle._Pickler):
     dispatch: ClassVar = {**pickle._Pickler.dispatch, type: save_global}
 
 
+class _OldPickler(_Pickler):
+    def persistent_id(self, obj: Any):
+        found = super().persistent_id(obj)
+        return found and (*found, None)  # no part of a storage, but all of it
+
+
 def save(path: pathlib.Path, tree: Any, compression: int = zipfile.ZIP_STORED, folder: str = "archive/") -> None:
     """Writes a tree of dicts, lists, scalars and numpy arrays as torch.save does."""
+    described, storages = _described(tree)
+    write_zip(path, dumps(described), storages, compression, folder)
+
+
+def save_old(path: pathlib.Path, tree: Any) -> None:
+    """Writes the tree as torch.save did before 1.6."""
+    described, storages = _described(tree)
+    keys = sorted(str(key) for key in range(len(storages)))
+    with path.open("wb") as file:
+        for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+            pickle.dump(part, file, protocol=2)
+        _OldPickler(file, protocol=2).dump(described)
+        pickle.dump(keys, file, protocol=2)
+        for key in keys:
+            file.write(np.int64(storages[int(key)].size).tobytes() + storages[int(key)].tobytes())
+
+
+def _described(tree: Any) -> tuple[Any, list[np.ndarray]]:
+    """The tree with calls that make its arrays, and their storages."""
     storages: list[np.ndarray] = []
 
     def describe(node: Any) -> Any:
@@ -75,7 +109,7 @@ def save(path: pathlib.Path, tree: Any, compression: int = zipfile.ZIP_STORED, f
             return described
         return [describe(child) for child in node] if isinstance(node, list) else node
 
-    write_zip(path, dumps(describe(tree)), storages, compression, folder)
+    return describe(tree), storages
 
 
 def dumps(tree: Any) -> bytes:
