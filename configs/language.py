@@ -1,9 +1,9 @@
 """What the language experiments of the LSD paper share: published networks, GPT-2's vocabulary, no data set.
 
-The five experiments are configs/sedd_small.py, sedd_medium.py, radd.py, mdlm.py and duo.py. After a config's name, `:lsd` asks
-for the paper's own students (coefficients by score alignment, eq. 6, 9 and 10, on Euler's uniform grid) in place of ours, and
-`:tiny` runs the whole path in seconds on random weights of 40,000 parameters that ship with the package: the numbers mean
-nothing, the code is the same.
+The experiments are configs/sedd_small.py, sedd_medium.py, radd.py, mdlm.py and duo.py, and on networks that others have distilled
+already configs/didi.py and `configs/duo.py:distilled`. After a config's name, `:lsd` asks for the paper's own students
+(coefficients by score alignment, eq. 6, 9 and 10, on Euler's uniform grid) in place of ours, and `:tiny` runs the whole path in
+seconds on random weights of 40,000 parameters that ship with the package: the numbers mean nothing, the code is the same.
 """
 
 from ml_collections import ConfigDict
@@ -21,23 +21,25 @@ def language_config(
     shipped_perplexity: float,
     variant: str = "",
     process: str = "absorbing",
+    variants: tuple[str, ...] = VARIANTS,
 ) -> ConfigDict:
     """Fu et al. 2025, section 5.1: teacher of 1,024 steps, zeta 5 %, 1,024 samples of 1,024 tokens, NFE 8, 16, 32, 64.
 
     Args:
         name: the network's family, config.model.name.
         weights: its checkpoint on the hub.
-        perplexity: what its paper reports on WikiText-103, for --stage=verify.
+        perplexity: what its paper reports on WikiText-103, for --stage=verify; 0 where it reports none.
         shipped: the random checkpoint that `:tiny` loads instead.
         shipped_perplexity: its own on the shipped random tokens, recorded with this code.
-        variant: "", "lsd" or "tiny".
+        variant: "", "lsd" or "tiny", or one that changes nothing here.
         process: config.process.name.
+        variants: those that the config has.
 
     Raises:
         ValueError: unknown variant.
     """
-    if variant not in VARIANTS:
-        raise ValueError(f"choose one of {VARIANTS[1:]} after the colon, or nothing")
+    if variant not in variants:
+        raise ValueError(f"choose one of {variants[1:]} after the colon, or nothing")
     config = base_config()
     config.data.name = "tokens"
     config.data.sequence_length, config.data.vocab_size = 1024, 50257

@@ -11,6 +11,7 @@ HEAVY = {
     "huggingface_hub",
     "matplotlib",
     "optax",
+    "scipy.sparse",
     "sklearn",
     "tensorflow",
     "tensorflow_datasets",

@@ -1,14 +1,16 @@
 """Counts of discrete events per sequence: a distribution and all of its resamples are one sparse product."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import scipy.sparse
 
 from lsd_jax.metrics.bootstrap import resample_weights, shifted_interval
 from lsd_jax.metrics.metric import Metrics
 from lsd_jax.metrics.ngram import NGrams, ngram_ids
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 _BLOCK = 20_000_000  # probabilities of resampled distributions that are held at a time
 
@@ -19,11 +21,13 @@ class Events(NamedTuple):
     """Distinct events (K,), ascending, and how often each occurs in every sequence, a sparse (N, K)."""
 
     ids: np.ndarray
-    counts: scipy.sparse.csr_array
+    counts: "scipy.sparse.csr_array"
 
 
 def count_events(ids_NM: np.ndarray) -> Events:
     """Counts the events, integers (N, M), of every sequence."""
+    import scipy.sparse  # a third of the time that `import lsd_jax` would take
+
     ids, index = np.unique(ids_NM, return_inverse=True)
     rows = np.repeat(np.arange(len(ids_NM)), ids_NM.shape[1])
     entries = (np.ones(ids_NM.size), (rows, index.ravel()))

@@ -138,6 +138,7 @@ def test_a_fixed_grid_with_a_chosen_order_lies_on_the_fine_grid():
         np.testing.assert_allclose(found.times * 32, np.round(found.times * 32))
 
 
+@pytest.mark.slow
 def test_images_get_the_cheapest_order_of_the_plane():
     """A 3 x 4 image of an enumerated Ising model: neighbors agree, so that orders which part them are cheaper."""
     shape, process = (3, 4), Absorbing(2, LogLinear())

@@ -14,6 +14,8 @@ from lsd_jax.models.model import Diffusion
 from lsd_jax.tasks import tokens
 
 NAMES = ("sedd_small", "sedd_medium", "radd", "mdlm", "duo")
+# Networks that were distilled before: their :tiny is that of mdlm and of duo.
+FULL = [(name, variant) for name in (*NAMES, "didi") for variant in ("", "lsd")] + [("duo", "distilled")]
 
 
 def tiny(name, **changes):
@@ -53,8 +55,7 @@ def test_verify_knows_the_right_weights_from_wrong_ones(tmp_path, capsys, name):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("variant", ["", "lsd"])
+@pytest.mark.parametrize(("name", "variant"), FULL)
 def test_the_full_configs_are_consistent(monkeypatch, tmp_path, name, variant):
     """Everything but the checkpoint, the scorer and the tokenizer, which come from the hub."""
     config = importlib.import_module(f"lsd_jax.configs.{name}").get_config(variant)
@@ -89,9 +90,18 @@ def test_the_variant_is_named_on_the_command_line(tmp_path):
     assert done.returncode and "choose one of ('lsd', 'tiny')" in done.stderr
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_published_settings(name):
-    config = importlib.import_module(f"lsd_jax.configs.{name}").get_config()
+@pytest.mark.parametrize(("name", "variant"), FULL)
+def test_the_published_settings(name, variant):
+    config = importlib.import_module(f"lsd_jax.configs.{name}").get_config(variant)
     assert config.student.steps == (8, 16, 32, 64) and config.teacher.steps == 1024
     assert config.distill.alignment.radius == 0.05 and config.evaluation.num_samples == 1024
     assert (config.data.sequence_length, config.data.vocab_size) == (1024, 50257)
+
+
+@pytest.mark.parametrize(("name", "variant", "base"), [("didi", "", "mdlm"), ("duo", "distilled", "duo")])
+def test_a_distilled_network_differs_from_its_base_in_the_weights_alone(name, variant, base):
+    config = importlib.import_module(f"lsd_jax.configs.{name}").get_config(variant)
+    other = importlib.import_module(f"lsd_jax.configs.{base}").get_config()
+    assert config.model.weights != other.model.weights and tiny(name) == tiny(base)
+    other.model.weights, other.verify.perplexity = config.model.weights, 0.0  # no perplexity is published
+    assert config == other

@@ -80,6 +80,7 @@ def test_another_experiment_neither_resumes_from_a_run_nor_writes_over_it(finish
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.slow
 def test_a_student_with_potentials_is_distilled_optimized_and_samples(tmp_path, capsys):
     config = tiny(**{"student.steps": (2,), "student.potentials": 32})
     stages.run(config, tmp_path / "run", "distill", command="test")

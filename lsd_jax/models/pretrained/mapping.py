@@ -46,6 +46,10 @@ _GPT2 = {
     "h.{}.mlp.c_proj": "block_{}/mlp_out",
 }
 _EMBEDDING, _HEAD = "vocab_embed.embedding", ("output_layer.linear.weight", "output_layer.linear.bias")
+# Parts of a name that torch.compile and DistributedDataParallel put in, at any depth; networks beside the one that samples.
+_WRAPPER = r"(?:_orig_mod|module)\."
+_WRAPPERS = re.compile(rf"(?<![^.])(?:{_WRAPPER})+")
+_HELPERS = re.compile(r"(?:.*\.)?(?:teacher|discriminator)\.")
 _BUFFERS = r"rotary_emb\.inv_freq|h\.\d+\.attn\.(bias|masked_bias)|lm_head\.weight"
 
 
@@ -76,6 +80,7 @@ def to_ours(
     rows = len(state[_EMBEDDING])
     mask = mask_row(card, rows, vocab_size) if masked else None
     sizes = _ddit_sizes(state, card, vocab_size or (rows if mask is None else mask))
+    state = _with_head(state, card)
     state = _data_tokens_only(state, sizes.vocab_size, mask)
     params = _renamed(state, _DDIT, DDiT(sizes), sizes.depth, transpose=True)
     if family == "mdlm" and not card.get("time_conditioning", False):
@@ -105,28 +110,34 @@ def mask_row(card: dict[str, Any], rows: int, vocab_size: int | None) -> int:
 
 
 def weights_of(tensors: dict[str, np.ndarray], anchor: str, family: str) -> dict[str, np.ndarray]:
-    """The network's own tensors, wrappers' prefixes off: the EMA's where a checkpoint holds one.
+    """The network's own tensors, wrappers' prefixes off: the EMA's where a checkpoint holds one, as its authors sample with it.
 
-    An EMA kept as a list has the parameters in the state dict's order, buffers left out (SEDD's training checkpoints).
+    An EMA is a second network (`student_ema.`, DiDi-Instruct), or a list of the parameters in the state dict's order, buffers
+    left out (`ema.shadow_params`: training checkpoints of SEDD, MDLM and Duo). Beside such a network a list is not read:
+    DiDi-Instruct inherits one from MDLM's trainer and trains by manual optimization, where Lightning never calls the hook that
+    updates it.
 
     Raises:
         ValueError: no or several such networks, or a list that does not fit.
     """
-    prefixes = [name.removesuffix(anchor) for name in tensors if name == anchor or name.endswith("." + anchor)]
+    wrapped = re.compile(r"((?:.*\.)?)" + rf"\.(?:{_WRAPPER})*".join(map(re.escape, anchor.split("."))))
+    prefixes = [found[1] for found in map(wrapped.fullmatch, tensors) if found]
     if not prefixes:
         shown = ", ".join(list(tensors)[:3])
         raise InputError(f"no tensor {anchor!r}, which every {family.upper()} checkpoint has; it holds {shown} ...")
-    if averaged := [prefix for prefix in prefixes if "ema" in prefix]:
-        prefixes = averaged
+    if len(prefixes) > 1:
+        prefixes = [name for name in prefixes if not _HELPERS.fullmatch(_WRAPPERS.sub("", name))] or prefixes
+    averaged = [prefix for prefix in prefixes if "ema" in prefix]
+    prefixes = averaged or prefixes
     if len(prefixes) > 1:
         raise InputError(f"several networks, under {prefixes}: keep one of them")
     prefix = prefixes[0]
-    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    own = {_WRAPPERS.sub("", name[len(prefix) :]): value for name, value in tensors.items() if name.startswith(prefix)}
     if family == "gpt2":  # tied to the embedding, it lies beside the transformer
         own.pop("lm_head.weight", None)
     own = {name: value for name, value in own.items() if "shadow_params" not in name}
     shadow = [value for name, value in tensors.items() if re.search(r"shadow_params\.\d+$", name)]
-    if not shadow:
+    if averaged or not shadow:
         return own
     names = [name for name in own if not re.fullmatch(_BUFFERS, name)]
     if [own[name].shape for name in names] != [value.shape for value in shadow]:
@@ -193,6 +204,15 @@ def _heads(dim: int, head_dim: int) -> int:
 
 def _depth(state: dict[str, np.ndarray], blocks: str) -> int:
     return 1 + max((int(name.split(".")[1]) for name in state if name.startswith(blocks + ".")), default=-1)
+
+
+def _with_head(state: dict[str, np.ndarray], card: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The state with an output layer: where it is tied, and so not stored, it is the embedding table, without a bias."""
+    weight, bias = _HEAD
+    if weight in state or card.get("tie_word_embeddings") is False:
+        return state
+    table = state[_EMBEDDING]
+    return {weight: table, bias: np.zeros(len(table), np.float32)} | state
 
 
 def _data_tokens_only(state: dict[str, np.ndarray], vocab_size: int, mask: int | None) -> dict[str, np.ndarray]:
