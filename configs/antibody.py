@@ -33,13 +33,13 @@ def get_config(variant_name: str = "") -> ConfigDict:
     config.model.name = config.model.weights = "antiberty"
     config.teacher.source, config.teacher.steps, config.teacher.paths = "data", 121, 32
     config.student.steps, config.student.grid_points = (4, 8, 16), 24
-    # The network is overconfident where nearly all is masked: at this rate temperatures can reach 3 in 30 steps.
-    config.distill.steps, config.distill.batch_size, config.distill.learning_rate = 30, 8, 0.05
+    config.distill.steps, config.distill.batch_size = 0, 8
     config.evaluation.scorer = "sapiens"
     config.evaluation.num_samples, config.evaluation.batch_size = 48, 8
     config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 24, 6, 8
     config.samplers = (
-        variant(OURS),
+        # The network is overconfident where nearly all is masked: at this rate temperatures can reach 3 in 30 steps.
+        variant(OURS, distill__steps=30, distill__learning_rate=0.05),
         *[variant(name, **{**PLAIN, **changes}) for name, changes in SAMPLERS.items()],
     )
     config.report.ours = OURS
@@ -64,7 +64,7 @@ def _tiny(config: ConfigDict) -> ConfigDict:
     """The same path in half a minute: random weights that ship, which mean nothing."""
     config.model.weights, config.evaluation.scorer = "tiny_antiberty", "antiberty:tiny_antiberty"
     config.teacher.steps, config.teacher.paths, config.student.grid_points = 16, 8, 8
-    config.distill.steps, config.distill.batch_size = 4, 4
+    config.distill.batch_size = 4
     config.student.steps = (2,)
     config.evaluation.num_samples = config.evaluation.batch_size = 8
     config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 8, 2, 4
