@@ -63,8 +63,7 @@ SAMPLERS = {
 def _tiny(config: ConfigDict) -> ConfigDict:
     """The same path in half a minute: random weights that ship, which mean nothing."""
     config.model.weights, config.evaluation.scorer = "tiny_antiberty", "antiberty:tiny_antiberty"
-    config.teacher.steps, config.teacher.paths, config.student.grid_points = 16, 8, 8
-    config.distill.batch_size = 4
+    config.teacher.steps, config.teacher.paths, config.student.grid_points = 16, 32, 8
     config.student.steps = (2,)
     config.evaluation.num_samples = config.evaluation.batch_size = 8
     config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 8, 2, 4

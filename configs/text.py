@@ -2,7 +2,7 @@
 
     python -m lsd_jax.main --config=configs/text.py
 
-Hardware and time: 2 CPU cores, 10 to 30 minutes (it makes some 200,000 network evaluations of one sequence; two machines made 300 and
+Hardware and time: 2 CPU cores, 10 to 45 minutes (it makes some 200,000 network evaluations of one sequence; machines made 300, 150 and
 130 per second).
 Data: characters of the State of the Union addresses, 128 per sequence; test split for every number, training text for orders
 and grids.

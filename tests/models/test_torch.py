@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lsd_jax.models import torch as ours
 from lsd_jax.models.model import Diffusion, Identity
 from lsd_jax.models.torch import from_torch
 from lsd_jax.processes.noise import make_noise
@@ -88,6 +89,31 @@ def test_it_is_told_one_time_per_sequence(torch, time_input, told):
         and not from_torch(network, PROCESS, time_input="time", time_conditioned=False).time_conditioned
     )
     np.testing.assert_allclose(model.log_score(jnp.zeros((3, L), jnp.int32), jnp.float32(0.4)), told, rtol=1e-6)
+
+
+@pytest.mark.parametrize("time_input", ["none", "time"])
+def test_memory_that_is_shared_holds_what_goes_through_the_host(monkeypatch, time_input):
+    torch = pytest.importorskip("torch")
+    if ours.buffer_callback is None:
+        pytest.skip("this JAX shares no buffers with a callback")
+    told = []
+
+    def network(tokens, time=None):
+        told.append(tokens.data_ptr())
+        logits = torch.from_numpy(TABLE)[tokens]
+        return logits if time is None else logits * time[:, None, None]
+
+    model = from_torch(network, PROCESS, "log_score", time_input)
+    x = jnp.asarray(np.random.default_rng(1).integers(0, S + 1, (3, L)), jnp.int32)
+    found = {}
+    for shared in (True, False):
+        monkeypatch.setattr(ours, "_in_one_memory", lambda device, shared=shared: shared)
+        calls = [jax.jit(lambda x, t: model.log_score(x, t))(x, jnp.float32(0.4))]  # a new function, a new program
+        calls.append(jax.jit(lambda x, t: model.log_scores(x, t))(x, jnp.asarray([0.1, 0.5, 0.9], jnp.float32)))
+        found[shared] = [np.asarray(call) for call in calls]
+    for in_place, through_host in zip(found[True], found[False]):
+        np.testing.assert_array_equal(in_place, through_host)
+    assert len(told) == 1 + 2 * (1 + 3)  # the check, and every evaluation once
 
 
 def test_what_cannot_be_is_told(torch, monkeypatch):
