@@ -105,6 +105,10 @@ SAMPLERS = {
     "first-hitting (exact)": {"student__kernel": "first_hitting"},
     "any order (RADD)": {"student__kernel": "any_order"},
     "uniformization (exact)": {"student__kernel": "uniformization"},
+    "entropy bound": {"student__kernel": "eb"},
+    "confidence threshold": {"student__kernel": "confidence_threshold"},
+    "KLASS": {"student__kernel": "klass"},
+    "entropy bound, uniform": {"student__kernel": "eb_uniform"},
     "degenerate: Euler, T=0.3": {"student__kernel": "euler", "student__temperature": 0.3},
 }
 # Random streams of samplers that were renamed.

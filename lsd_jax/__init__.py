@@ -19,6 +19,7 @@ from lsd_jax.samplers.kernel import Condition
 from lsd_jax.samplers.likelihood import likelihood
 from lsd_jax.samplers.sampler import Sampler, sampler
 from lsd_jax.samplers.simulate import sample
+from lsd_jax.samplers.threshold import fit_threshold
 from lsd_jax.tasks.registry import make_task
 from lsd_jax.tasks.task import Data, Judge, Task
 
@@ -44,6 +45,7 @@ __all__ = [
     "TeacherSettings",
     "Uniform",
     "distill",
+    "fit_threshold",
     "from_torch",
     "likelihood",
     "load_model",

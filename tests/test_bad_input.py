@@ -73,6 +73,8 @@ ALL = [
     ("student.coefficient", "probability"),
     ("student.temperature", -1.0),
     ("student.temperature", NAN),
+    ("student.threshold", -1.0),
+    ("student.threshold", 0.5),
     ("student.top_p", 0.0),
     ("student.top_p", 1.5),
     ("student.grid", "linear"),

@@ -39,6 +39,7 @@ ANSWERS = {
     "nothing possible": lambda tokens, t: jnp.full((*tokens.shape, S), -jnp.inf),
 }
 KERNELS = ("tweedie", "euler", "theta_rk2", "theta_trapezoidal", "maskgit", "gillespie", "first_hitting")
+KERNELS += ("eb", "confidence_threshold", "klass")
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -52,7 +53,7 @@ def test_no_sampler_makes_a_token_of_nan(answer, length):
                 lsd.sample(model, lsd.sampler(name, steps=2), jax.random.key(seed), 1, length=length)
 
 
-@pytest.mark.parametrize("name", ["euler", "tweedie", "theta_trapezoidal", "gillespie"])
+@pytest.mark.parametrize("name", ["euler", "tweedie", "theta_trapezoidal", "gillespie", "eb_uniform"])
 def test_a_broken_network_is_told_under_uniform_noise(name):
     model = broken(lsd.Uniform(S, LogLinear()))
     with pytest.raises(ValueError, match="its answers are not numbers"):

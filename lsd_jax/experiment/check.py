@@ -13,12 +13,13 @@ from lsd_jax.distill.objectives.registry import check_objective
 from lsd_jax.distill.optimize import check_sizes
 from lsd_jax.errors import InputError
 from lsd_jax.experiment import build
+from lsd_jax.experiment.entries import find_kernel
 from lsd_jax.models.backbones import NETWORKS, PUBLISHED
 from lsd_jax.models.ddit import DTYPES
 from lsd_jax.models.model import OUTPUTS
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.registry import EVENT_SAMPLERS, get_kernel
-from lsd_jax.samplers.sampler import check_sharpness, check_time
+from lsd_jax.samplers.sampler import check_sharpness, check_threshold, check_time
 from lsd_jax.tasks.task import Task
 from lsd_jax.training.train import LOSSES
 
@@ -137,6 +138,8 @@ def _check_training(config: ml_collections.ConfigDict, stage: str, process: Proc
 def _check_student(config: ml_collections.ConfigDict, process: Process, time_conditioned: bool) -> None:
     with section("student"):
         student = build.student_of(config)
+        if config.student.threshold:
+            check_threshold(find_kernel(student.kernel), config.student.threshold)
         if student.kernel in EVENT_SAMPLERS:
             check_sharpness(student.temperature, student.top_p)
             return

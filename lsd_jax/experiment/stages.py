@@ -252,5 +252,7 @@ def _by_name(config: ml_collections.ConfigDict, process: Process, name: str, ste
     if steps < 1:
         raise InputError(f"--sampler={name!r} needs --steps=M, one or more")
     with check.section("student"):
-        found = sampler(name, steps, temperature=config.student.temperature, top_p=config.student.top_p)
+        student = config.student
+        chosen = {"temperature": student.temperature, "top_p": student.top_p, "threshold": student.threshold or None}
+        found = sampler(name, steps, **chosen)
     return dataclasses.replace(found, length=config.data.sequence_length)

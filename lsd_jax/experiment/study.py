@@ -28,8 +28,10 @@ from lsd_jax.progress import Progress
 from lsd_jax.samplers.kernel import EventSampler
 from lsd_jax.samplers.registry import get_sampler
 from lsd_jax.samplers.sampler import Sampler, nfe_of, sampler, steps_within
+from lsd_jax.samplers.threshold import fit_threshold
 
 _OF_SAMPLERS = ("student", "teacher", "distill")  # the sections of a config that an entry of samplers may change
+_TAIL = 4  # times the mean: the most network evaluations that an adaptive sampler may take for a sequence
 _SEVERAL = 8  # samplers: above it programs are kept on disk, and dropped from memory when no cell calls them again
 
 
@@ -58,8 +60,13 @@ class Study:
         self.seeds = tuple(config.seeds) or (config.seed,)
         for field, entries in (("tasks", self.tasks), ("samplers", self.samplers)):
             slugs = [slug(entry.name) for entry in entries]
+            if nameless := [entry.name for entry, file in zip(entries, slugs) if not file.strip(".")]:
+                raise InputError(f"config.{field}: {nameless[0]!r} names no file; a name needs a letter or a digit")
             if same := sorted({entry.name for entry in entries if slugs.count(slug(entry.name)) > 1}):
                 raise InputError(f"config.{field}: {same} would share their files; give them different names")
+        ours = config.report.ours
+        if config.samplers and ours not in (names := [entry.name for entry in self.samplers]):
+            raise InputError(f"config.report.ours={ours!r}: choose one of config.samplers: {names}")
         self.configs = {task.name: resolve(config, task, "tasks") for task in self.tasks}
         if len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"config.seeds={self.seeds}: each seed once; cells of equal seeds would share their files")
@@ -229,13 +236,23 @@ class Study:
 
     def _sampler(self, cell: Cell, own: ml_collections.ConfigDict, distilled: bool) -> tuple[Sampler, dict[str, Any]]:
         """The sampler of a cell, as its kernel is or distilled, and what its record says of it."""
-        context, student = self.context(cell.task), own.student
+        context, student, kernel = self.context(cell.task), own.student, get_sampler(own.student.kernel)
         facts: dict[str, Any] = {"kernel": student.kernel}
         if not distilled:
             chosen = {"temperature": student.temperature, "top_p": student.top_p}
-            if not isinstance(get_sampler(student.kernel), EventSampler):
+            if not isinstance(kernel, EventSampler):
                 chosen |= {"grid": student.grid, "coupling": build.student_of(own).coupling}
-            found = sampler(student.kernel, cell.steps, **chosen)
+            if kernel.threshold and not student.threshold:  # compared at an equal mean, with room for a tail
+                found = sampler(student.kernel, _TAIL * cell.steps, **chosen)
+                key, batch = cell_key(cell.seed, "threshold"), own.evaluation.batch_size
+                length = own.data.sequence_length
+                found = fit_threshold(
+                    context.model, found, cell.steps, key, length=length, count=batch, batch_size=batch
+                )
+            else:
+                found = sampler(student.kernel, cell.steps, **chosen, threshold=student.threshold or None)
+            if kernel.threshold:
+                facts["threshold"] = float(found.schedule.params.threshold[0])
         else:
             found = self.students(cell.task, cell.sampler, own, cell.seed)[cell.steps]
             record = found.record()

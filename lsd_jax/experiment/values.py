@@ -36,6 +36,7 @@ _RANGES = {
     "teacher.paths": (1, _ANY),
     "student.steps": (1, _ANY),
     "student.temperature": (0, _ANY),
+    "student.threshold": (0, _ANY),
     "student.grid_points": (2, _ANY),
     "student.draws": (1, _ANY),
     "student.order_trials": (0, _ANY),
@@ -67,6 +68,7 @@ _REAL = ("evaluation.temperatures",)  # lists of real numbers; all other lists a
 _FRACTIONS = {
     "data.mix",
     "student.temperature",
+    "student.threshold",
     "distill.reverse_share",
     "distill.alignment.radius",
     "verify.perplexity",

@@ -79,6 +79,7 @@ class Kernel(NamedTuple):
     nfe = 1
     nll = None
     reuses_scores = False
+    threshold = None
 
     @property
     def stand_in(self) -> "Kernel":
@@ -126,6 +127,22 @@ class StagedKernel(NamedTuple):
     nll: Callable[[Diffusion, "StagedKernel", Schedule, jax.Array], jax.Array] | None = None
     reuses_scores: bool = False
 
+    threshold = None
+
+
+class Threshold(NamedTuple):
+    """What a user may choose of a sampler whose number of calls depends on the sequence.
+
+    Attributes:
+        published: what is taken where the user chooses none.
+        loosest: the end of its range at which sequences take the fewest calls.
+        strictest: the end at which they take the most.
+    """
+
+    published: float
+    loosest: float
+    strictest: float
+
 
 class EventSampler(NamedTuple):
     """A sampler without a time grid, which moves from event to event.
@@ -137,6 +154,8 @@ class EventSampler(NamedTuple):
         processes: names of the processes it is defined for.
         paper: its source.
         exact: whether it draws from the network's own distribution, whatever the budget.
+        nll: (model, sampler, schedule, x0_BL) -> the exact -log p(x0) (B,), nats; None where it has none.
+        threshold: the range of `params.threshold`; None where it does not read one.
     """
 
     name: str
@@ -144,8 +163,9 @@ class EventSampler(NamedTuple):
     processes: tuple[str, ...]
     paper: str
     exact: bool
+    nll: Callable[[Diffusion, "EventSampler", Schedule, jax.Array], jax.Array] | None = None
+    threshold: Threshold | None = None
 
-    nll = None
     reuses_scores = False
 
 

@@ -1,7 +1,9 @@
 """Samplers by name: one file per kernel or event sampler, one line here."""
 
 from lsd_jax.errors import InputError
+from lsd_jax.samplers.events.adaptive import CONFIDENCE_THRESHOLD, EB, KLASS
 from lsd_jax.samplers.events.any_order import ANY_ORDER
+from lsd_jax.samplers.events.eb_uniform import EB_UNIFORM
 from lsd_jax.samplers.events.first_hitting import FIRST_HITTING
 from lsd_jax.samplers.events.gillespie import GILLESPIE
 from lsd_jax.samplers.events.uniformization import UNIFORMIZATION
@@ -40,6 +42,10 @@ _EVENT_SAMPLERS = (
     ANY_ORDER,
     GILLESPIE,
     UNIFORMIZATION,
+    EB,
+    CONFIDENCE_THRESHOLD,
+    KLASS,
+    EB_UNIFORM,
 )
 KERNELS: dict[str, Kernel | StagedKernel] = {kernel.name: kernel for kernel in _KERNELS}
 EVENT_SAMPLERS: dict[str, EventSampler] = {sampler.name: sampler for sampler in _EVENT_SAMPLERS}

@@ -83,6 +83,17 @@ class Sampler:
         self.coupling.check_length(length)
         return dataclasses.replace(self, length=length, process=model.process)
 
+    def at_threshold(self, threshold: float) -> "Sampler":
+        """The adaptive sampler with another threshold; programs that were compiled for this one serve it too.
+
+        Raises:
+            ValueError: the sampler has none, or the value is out of range.
+        """
+        check_threshold(self.kernel, threshold)
+        steps = jnp.full(self.schedule.steps, threshold, jnp.float32)
+        params = dataclasses.replace(self.schedule.params, threshold=steps)
+        return dataclasses.replace(self, schedule=dataclasses.replace(self.schedule, params=params))
+
     def record(self) -> dict[str, Any]:
         """What its file holds (docs/student_format.md).
 
@@ -112,6 +123,7 @@ def sampler(
     top_p: float = 1.0,
     grid: str = "uniform",
     coupling: Coupling = IID,
+    threshold: float | None = None,
 ) -> Sampler:
     """Any registered sampler by name, untuned: `lsd.sampler("euler", steps=8, temperature=0.9)`.
 
@@ -122,6 +134,8 @@ def sampler(
         top_p: tokens are drawn from the smallest set with this share of the probability, in (0, 1].
         grid: "uniform", "cosine", or another fixed grid of docs/samplers.md.
         coupling: where the randomness comes from.
+        threshold: of an adaptive event sampler (docs/samplers.md); None is the published one. `fit_threshold` finds it for a
+            number of network evaluations.
 
     Raises:
         ValueError: unknown name or grid, or a value out of range.
@@ -135,7 +149,8 @@ def sampler(
     schedule = uniform_schedule(steps, temperature, top_p)
     if grid != "uniform":
         schedule = dataclasses.replace(schedule, time_grid=jnp.asarray(fixed_grid(grid, steps), jnp.float32))
-    return Sampler(schedule, kernel, coupling)
+    made = Sampler(schedule, kernel, coupling)
+    return made if threshold is None else made.at_threshold(threshold)
 
 
 def bound_sampler(model: Diffusion, sampler: Sampler, length: int | None) -> Sampler:
@@ -174,6 +189,17 @@ def check_sharpness(temperature: float, top_p: float) -> None:
         raise InputError(f"temperature={temperature}: must be 0 (the likeliest token) or more")
     if not 0 < top_p <= 1:
         raise InputError(f"top_p={top_p}: must be above 0 and at most 1")
+
+
+def check_threshold(kernel: AnyKernel, threshold: float) -> None:
+    """Raises ValueError where a kernel has no threshold, or not such a one."""
+    check_real("threshold", threshold)
+    if kernel.threshold is None:
+        raise InputError(f"threshold={threshold}: {kernel.name!r} has none; leave it out")
+    least, most = sorted((kernel.threshold.loosest, kernel.threshold.strictest))
+    if not least <= threshold <= most:
+        allowed = f"{least:g} or more" if most == np.inf else f"from {least:g} to {most:g}"
+        raise InputError(f"threshold={threshold}: must be {allowed} for {kernel.name!r}")
 
 
 def check_coupling(kernel: AnyKernel, coupling: Coupling) -> None:

@@ -28,6 +28,7 @@ class StepParameters:
         log_potential: pair potentials (D, S, S) between the tokens of one step (processes/potentials.py), (M, D, S, S) in a
             schedule; None draws them independently. Where positions jump many times D is 1.
         top_p: tokens are drawn from the smallest set that holds this share of the probability (Holtzman et al. 2020).
+        threshold: of an adaptive event sampler, which reads that of the first step; None is the published one.
     """
 
     log_coefficient: jax.Array
@@ -35,6 +36,7 @@ class StepParameters:
     coefficient: str = dataclasses.field(default="score", metadata={"static": True})
     log_potential: jax.Array | None = None
     top_p: float = dataclasses.field(default=1.0, metadata={"static": True})
+    threshold: jax.Array | None = None
 
     def scale(self, log_score_BLS: jax.Array) -> jax.Array:
         """The log-score with the coefficient applied."""

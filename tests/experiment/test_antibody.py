@@ -34,6 +34,8 @@ def test_tiny_runs_from_weights_to_report(tmp_path, capsys):
 
 def test_a_missing_wheel_is_told_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match=r"^config\.(model|evaluation)\.\w+=.*pip install --no-deps \w+==") as error:
+    with pytest.raises(
+        FileNotFoundError, match=r"^config\.(model|evaluation)\.\w+=.*pip install --no-deps \w+=="
+    ) as error:
         stages.run(antibody.get_config(), tmp_path / "run", "all", command="test")
     assert not (tmp_path / "run").exists() and "\n" not in str(error.value)

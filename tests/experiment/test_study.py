@@ -57,6 +57,7 @@ def tiny_benchmark(tasks=("toy, absorbing",), names=NAMES, nfe=(4,)):
     return config
 
 
+@pytest.mark.slow
 def test_every_variant_and_seed_has_a_record_and_a_second_start_changes_nothing(tmp_path, capsys):
     names = ["Euler", "KL mix 0.5"]
     config = tiny_ablation(ablation_countdown.get_config(), names, **{"student.steps": (4,)})
@@ -153,6 +154,16 @@ def test_every_cell_of_a_benchmark_has_a_record_and_a_second_start_changes_nothi
     after = {file.name: file.read_text() for file in (run / "cells").glob("*.json")}
     assert after.keys() == before.keys() and {name for name in after if after[name] != before[name]} <= {f"{stem}.json"}
     np.testing.assert_array_equal(np.load(run / "cells" / f"{stem}.npz")["tokens"], kept)
+
+
+def test_adaptive_samplers_are_compared_at_an_equal_mean(tmp_path):
+    config = tiny_benchmark(names=("entropy bound",), nfe=(5,))
+    config.report.update({"ours": "entropy bound", "figure_samplers": ()})
+    config.tasks = (variant("countdown", data__name="countdown", data__vocab_size=8, data__sequence_length=24),)
+    stages.run(config, tmp_path / "run", "all", command="test")
+    row = next(row for row in json.loads((tmp_path / "run" / "report" / "metrics.json").read_text()) if row["budget"])
+    assert abs(row["nfe"] - 5) < 0.5 and row["nfe"] < row["nfe_95"] <= 20 and row["exact_likelihood"]
+    assert 0 < row["threshold"] < 24 * np.log(8)
 
 
 def test_every_registered_sampler_is_in_the_benchmark_and_every_cell_is_a_valid_experiment(tmp_path):

@@ -104,7 +104,7 @@ def test_given_tokens_stay(toy, name, process):
     given = np.array([[0, 2, 1]] * 6)
     tokens, calls = run(name, world, 6, 3, Condition(jnp.asarray(given), jnp.asarray(fixed)))
     assert (np.asarray(tokens) == given)[fixed].all() and (np.asarray(tokens) < 3).all()
-    if process == "absorbing":
+    if process == "absorbing" and EVENT_SAMPLERS[name].threshold is None:
         assert np.asarray(calls).tolist() == (~fixed).sum(1).tolist()
 
 

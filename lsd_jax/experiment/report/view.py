@@ -14,6 +14,7 @@ from lsd_jax.metrics.metric import LIKELIHOOD_COLUMNS, Column
 _FIRST = (
     Column("sampler", "sampler", "{}"),
     Column("nfe", "true NFE", "{:.4g}", "NFE"),
+    Column("nfe_95", "NFE, 95th percentile", "{:.4g}", "NFE 95 %"),
     Column("seeds", "seeds", "{}"),
     Column("milliseconds", "ms per sequence", "{:.3g}", "ms"),
     Column("rank", "mean rank", "{:.1f}", "rank"),
