@@ -218,6 +218,7 @@ class Study:
         return {
             **cell._asdict(),
             "stem": cell.stem,
+            "process": context.model.process.name,
             **facts,
             "samples": len(arrays["tokens"]),
             "held_out": len(context.held_out),

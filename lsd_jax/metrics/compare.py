@@ -1,6 +1,7 @@
 """Whether one sampler beats another, or chance does: permutation tests of per-sequence values, the smaller the better."""
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,16 @@ def compare(a: np.ndarray, b: np.ndarray, paired: bool, seed: int = 0, permutati
     shuffled = np.random.default_rng(seed).permuted(np.tile(pooled, (permutations, 1)), axis=1)
     effects = shuffled[:, : len(a)].mean(1) - shuffled[:, len(a) :].mean(1)
     return Comparison(effect, low, high, _share_as_low(np.append(effects, effect), effect))
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """p values (n,) of n tests, corrected (Holm 1979): at level a, some true hypothesis is rejected in at most a share a of all cases."""
+    p = np.asarray(p_values, np.float64)
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(stepped, 1)
+    return corrected
 
 
 def _flipped_means(differences: np.ndarray, seed: int, permutations: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lsd_jax.metrics.compare import compare
+from lsd_jax.metrics.compare import compare, holm
 
 
 def test_pairs_by_all_sign_flips():
@@ -40,3 +40,9 @@ def test_sides_that_do_not_match_are_refused():
         compare(np.zeros(3), np.zeros(4), paired=True)
     with pytest.raises(ValueError, match="both sides"):
         compare(np.zeros(0), np.zeros(4), paired=False)
+
+
+def test_holm_s_correction_by_hand():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.9, 0.6]), [1, 1])
+    assert holm([]).shape == (0,)

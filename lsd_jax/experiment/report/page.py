@@ -67,11 +67,13 @@ def _overall(view: View) -> html.Section:
     budgets = statistics.budgets(row for group in ranked.values() for row in group)
     columns += [Column(f"rank{budget}", f"NFE {budget}", "{:.1f}") for budget in budgets]
     text = (
-        "Mean rank over a task's metrics, then over tasks, among what has the budget of network evaluations (NFE) or needs "
-        "none; 1 is best."
+        "Mean rank over a task's metrics, then over all tasks of a noising process, among what has the budget of network "
+        "evaluations (NFE) or needs none; 1 is best. A sampler has no rank where some task lacks it, or where it really makes more "
+        "evaluations than the budget."
     )
-    table = html.Table(statistics.overall_ranks(ranked), columns, ours=view.settings.ours)
-    return html.Section("Mean ranks", [html.Text(text), table])
+    overall = statistics.overall_ranks(ranked)
+    tables = [html.Table(lines, columns, name, view.settings.ours) for name, lines in overall.items()]
+    return html.Section("Mean ranks", [html.Text(text), *tables])
 
 
 def _results(view: View, task: str) -> html.Section:
@@ -109,9 +111,11 @@ def _tests(view: View, task: str) -> Iterator[html.Section]:
             nfe,
             Column("difference", "difference, nats per sequence", "{:.2f}"),
             Column("p", "p of chance", "{:.4f}"),
+            Column("p_holm", "p, corrected for all tests of this table", "{:.4f}"),
         ]
         text = (
-            "Importance-weighted −log p(x) of ours less the rival's on the same held-out sequences, paired permutation test. "
+            "Importance-weighted −log p(x) of ours less the rival's on the same held-out sequences, paired permutation test; "
+            "Holm's correction for the number of tests. "
             "Where a rival's is not exact it is an upper bound, so that a difference in favor of ours may be too large."
         )
         yield html.Section(view.named("Against each rival", task), [html.Text(text), html.Table(found, columns)])

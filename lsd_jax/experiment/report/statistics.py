@@ -13,10 +13,11 @@ import numpy as np
 import scipy.stats
 
 from lsd_jax.experiment.records import DATA, EXACT, Row, read_arrays
-from lsd_jax.metrics.compare import compare
+from lsd_jax.metrics.compare import compare, holm
 from lsd_jax.metrics.ranks import overall_rank
 from lsd_jax.samplers.coupling import Coupling
 
+_DEARER = 1.05  # a row whose true NFE is more than so many times the budget has no rank at it
 _OF_ONE_SEED = ("seed", "stem", "student")
 
 
@@ -64,11 +65,13 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 
     Rank 1 is the nearest to the best value; ties share their rank. Only metrics count that every ranked row has. `ranks`
     maps a budget to the mean rank among all that cost so much, or no network call at all; `rank` is the smallest of them.
+    A sampler that really makes more calls than the budget, as some do under uniform noise, has no rank there.
     """
     data = data_row(rows)
     ranks: dict[int, dict[int, float]] = {id(row): {} for row in rows}
     for budget in budgets(rows) if data else ():
         rivals = [row for row in rows if row["budget"] in (0, budget) and row is not data]
+        rivals = [row for row in rivals if row.get("nfe", 0) <= _DEARER * budget]
         best = {name: value for name, value in data["best"].items() if all(name in row for row in rivals)}
         for row, rank in zip(rivals, overall_rank(rivals, best) if best else ()):
             ranks[id(row)][budget] = float(rank)
@@ -76,19 +79,30 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
     return [row | {"ranks": ranks[id(row)]} | smallest.get(id(row), {}) for row in rows]
 
 
-def overall_ranks(by_task: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
-    """Samplers by their mean rank over the tasks that have them: `sampler`, `tasks` and a `rank{budget}` per budget."""
+def overall_ranks(by_task: Mapping[str, Sequence[Row]]) -> dict[str, list[dict[str, Any]]]:
+    """Noising process -> samplers by their mean rank over its tasks: `sampler`, `tasks` and a `rank{budget}` per budget.
+
+    A mean is taken over the same tasks for all: a sampler that some task of the process lacks has none.
+    """
+    by_process = defaultdict(dict)
+    for task, rows in by_task.items():
+        process = next((row["process"] for row in rows if "process" in row), "")  # older records do not say it
+        by_process[process][task] = rows
+    return {process: _over_tasks(own) for process, own in by_process.items()}
+
+
+def _over_tasks(by_task: Mapping[str, Sequence[Row]]) -> list[dict[str, Any]]:
     rows = [row for group in by_task.values() for row in group]
-    found = []
+    found, steps = [], budgets(rows)
     for name in dict.fromkeys(row["sampler"] for row in rows if row["sampler"] != DATA):
         own = [row for row in rows if row["sampler"] == name]
         line = {"sampler": name, "tasks": len({row["task"] for row in own})}
-        for budget in budgets(rows):
-            if ranks := [row["ranks"][budget] for row in own if budget in row["ranks"]]:
+        for budget in steps:
+            ranks = [row["ranks"][budget] for row in own if budget in row["ranks"]]
+            if len(ranks) == len(by_task):
                 line[f"rank{budget}"] = float(np.mean(ranks))
         found.append(line)
-    first = budgets(rows)[0]
-    return sorted(found, key=lambda line: line.get(f"rank{first}", np.inf))
+    return sorted(found, key=lambda line: line.get(f"rank{steps[0]}", np.inf))
 
 
 def rivals(folder: pathlib.Path, rows: Sequence[Row], ours: str) -> list[dict[str, Any]]:
@@ -111,7 +125,8 @@ def rivals(folder: pathlib.Path, rows: Sequence[Row], ours: str) -> list[dict[st
         if name != ours and own:
             effect, low, high, p = compare(np.mean(own, 0), np.mean(theirs, 0), paired=True)
             found.append({"sampler": name, "nfe": budget, "difference": (effect, low, high), "p": p})
-    return found
+    corrected = holm([line["p"] for line in found])
+    return [line | {"p_holm": float(value)} for line, value in zip(found, corrected)]
 
 
 def entropy_control(

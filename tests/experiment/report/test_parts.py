@@ -112,9 +112,27 @@ def test_ranks_are_taken_at_each_budget_with_what_needs_no_network():
     assert ranked["periodic", 0]["ranks"] == {4: 2.0, 8: 3.0} and ranked["periodic", 0]["rank"] == 2.0
     assert ranked["good", 4]["ranks"] == {4: 1.0} and ranked["bad", 8]["ranks"] == {8: 1.5}
     assert ranked["exact", EXACT]["ranks"] == {} and "rank" not in ranked[DATA, 0]
-    overall = statistics.overall_ranks({"t": list(ranked.values())})
+    overall = statistics.overall_ranks({"t": list(ranked.values())})[""]
     assert [line["sampler"] for line in overall] == ["good", "periodic", "bad", "exact"]
     assert overall[0] == {"sampler": "good", "tasks": 1, "rank4": 1.0, "rank8": 1.5}
+
+
+def test_ranks_are_taken_per_process_over_the_same_tasks_and_by_true_cost():
+    def row(task, sampler, value, nfe=4.0, **more):
+        process = "uniform" if task == "u" else "absorbing"
+        own = {"task": task, "sampler": sampler, "budget": 4, "nfe": nfe, "process": process, "tv3": (value, 0, 1)}
+        return {**own, **more}
+
+    data = {"budget": 0, "best": {"tv3": 0.0}}
+    rows = {
+        "a": [row("a", DATA, 0, **data), row("a", "ours", 0.1), row("a", "rival", 0.2), row("a", "of one task", 0.0)],
+        "b": [row("b", DATA, 0, **data), row("b", "ours", 0.2), row("b", "rival", 0.1)],
+        "u": [row("u", DATA, 0, **data), row("u", "ours", 0.2), row("u", "dearer than it says", 0.1, nfe=7.4)],
+    }
+    overall = statistics.overall_ranks({task: statistics.ranked(own) for task, own in rows.items()})
+    lines = {process: {line["sampler"]: line.get("rank4") for line in own} for process, own in overall.items()}
+    assert lines["absorbing"] == {"ours": 2.0, "rival": 2.0, "of one task": None}
+    assert lines["uniform"] == {"ours": 1.0, "dearer than it says": None}
 
 
 def test_rivals_are_compared_pair_by_pair_at_equal_budget(tmp_path):
@@ -129,6 +147,7 @@ def test_rivals_are_compared_pair_by_pair_at_equal_budget(tmp_path):
     rows += [{"sampler": "unbounded", "budget": 4, "stem": "d"}, {"sampler": "ours", "budget": 8, "stem": "none"}]
     near, far = statistics.rivals(tmp_path, rows, "ours")
     assert near["sampler"] == "near" and near["p"] > 0.05
+    assert far["p_holm"] == pytest.approx(2 * far["p"]) and near["p_holm"] == near["p"]
     assert far["sampler"] == "far" and far["p"] < 0.001 and far["difference"][0] == pytest.approx(-1, abs=0.1)
 
 
