@@ -18,7 +18,7 @@ from lsd_jax.errors import InputError
 from lsd_jax.experiment import stages
 from lsd_jax.experiment.arguments import parse
 
-_HEARTBEAT = 30
+_JOINING = ("coordinator", "num_processes", "process_id", "local_device_ids", "join_timeout")
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The experiment: a file, or the name of a shipped config: text.", lock_config=True
@@ -39,6 +39,8 @@ flags.DEFINE_bool("distributed", False, "Join the other processes of a pod throu
 flags.DEFINE_string("coordinator", None, "--distributed outside a pod or SLURM: address HOST:PORT of process 0.")
 flags.DEFINE_integer("num_processes", None, "--distributed outside a pod or SLURM: how many processes.")
 flags.DEFINE_integer("process_id", None, "--distributed outside a pod or SLURM: which of them this is.")
+flags.DEFINE_list("local_device_ids", None, "--distributed: numbers of the GPUs of this process, 0,1; never on TPUs.")
+flags.DEFINE_integer("join_timeout", 300, "--distributed: seconds to wait for the other processes.", lower_bound=1)
 
 
 def main(typed: Sequence[str], argv: list[str]) -> None:
@@ -50,20 +52,18 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 ends no finished run
-    given = [name for name in ("coordinator", "num_processes", "process_id") if FLAGS[name].value is not None]
+    given = [name for name in _JOINING if FLAGS[name].present]
     if given and not FLAGS.distributed:
         sys.exit(f"error: --{given[0]}: goes with --distributed")
     if FLAGS.distributed:
-        # A process that dies without a word is missed after so many seconds, and the others end.
+        ids = FLAGS.local_device_ids
+        if ids is not None and not (ids and all(part.strip().isdecimal() for part in ids)):
+            sys.exit(f"error: --local_device_ids={','.join(ids)}: must be numbers of devices, for example 0,1")
         try:
-            jax.distributed.initialize(
-                FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, heartbeat_timeout_seconds=_HEARTBEAT
-            )
-        except (ValueError, RuntimeError) as error:  # jax's own
-            reason = str(error).splitlines()[0]
-            sys.exit(
-                f"error: --distributed: {reason} (outside a pod or SLURM give --coordinator, --num_processes and --process_id)"
-            )
+            numbers = None if ids is None else [int(part) for part in ids]
+            parallel.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, numbers, FLAGS.join_timeout)
+        except InputError as error:
+            sys.exit(f"error: {error}")
     try:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:  # jax's own, where a platform has no device
