@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lsd_jax import parallel
+from lsd_jax import parallel, startup
 from lsd_jax.errors import InputError
 from lsd_jax.experiment import stages
 from lsd_jax.experiment.arguments import parse
@@ -61,7 +61,7 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
             sys.exit(f"error: --local_device_ids={','.join(ids)}: must be numbers of devices, for example 0,1")
         try:
             numbers = None if ids is None else [int(part) for part in ids]
-            parallel.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, numbers, FLAGS.join_timeout)
+            startup.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, numbers, FLAGS.join_timeout)
         except InputError as error:
             sys.exit(f"error: {error}")
     try:
