@@ -102,7 +102,8 @@ def flatten(record: Mapping[str, Any]) -> Row:
     """A record as a row: metrics beside the other fields, intervals as tuples, earlier names replaced by today's."""
     metrics = {name: value for name, value in record.get("metrics", {}).items() if value and None not in value}
     row = {**record, **metrics}  # a metric that is null is not there: tables show a dash
-    row.pop("metrics", None)
+    for field in ("metrics", "not_finite"):
+        row.pop(field, None)
     row = {ALIASES.get(name, name): _interval(value) for name, value in row.items()}
     for field in ("best", "floor"):
         if field in row:

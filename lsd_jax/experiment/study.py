@@ -64,9 +64,6 @@ class Study:
                 raise InputError(f"config.{field}: {nameless[0]!r} names no file; a name needs a letter or a digit")
             if same := sorted({entry.name for entry in entries if slugs.count(slug(entry.name)) > 1}):
                 raise InputError(f"config.{field}: {same} would share their files; give them different names")
-        ours = config.report.ours
-        if config.samplers and ours not in (names := [entry.name for entry in self.samplers]):
-            raise InputError(f"config.report.ours={ours!r}: choose one of config.samplers: {names}")
         self.configs = {task.name: resolve(config, task, "tasks") for task in self.tasks}
         if len(set(self.seeds)) < len(self.seeds):
             raise InputError(f"config.seeds={self.seeds}: each seed once; cells of equal seeds would share their files")
@@ -96,6 +93,9 @@ class Study:
                         steps = sorted({steps_within(kernel, budget) for budget in own.nfe})
                         own.student.steps = tuple(m for m in steps if m > 1 or isinstance(kernel, EventSampler))
                     found[task.name, entry.name] = own, ours or is_distilled(own)
+        names, ours = [entry.name for entry in self.samplers], self.config.report.ours
+        if ours not in names:
+            raise InputError(f"config.report.ours={ours!r}: choose one of config.samplers: {names}")
         return found
 
     def cells(self) -> Iterator[Cell]:

@@ -26,7 +26,7 @@ from tests.samplers.enumeration import exact_law, frequencies, oracle, total_var
 S = L = 3
 PROBS = np.random.default_rng(0).dirichlet(np.full(S**L, 0.3))
 DATA = all_sequences(S, L)[np.random.default_rng(1).choice(S**L, 512, p=PROBS)]
-PROCESSES = ("absorbing", "uniform")
+SOME = ("absorbing", pytest.param("uniform", marks=pytest.mark.slow))  # of each process where minutes allow
 # Independent draws in any order: the distribution of the student's samples can be enumerated.
 PLAIN = StudentSettings(order="fixed", coupling=IID, grid_points=16)
 TEACHER = TeacherSettings(steps=16, paths=64)
@@ -47,7 +47,7 @@ def assert_same(own, other, but=()):
 
 
 @pytest.mark.parametrize("source", ["samples", "data"])
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", SOME)
 def test_one_call_gives_a_sampler_for_every_number_of_steps(name, source):
     """By default settings, from the model alone or from data."""
     model = model_of(name)
@@ -75,7 +75,7 @@ def exact_error(model, own):
     return total_variation(probs_KN.mean(0), PROBS)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("name", SOME)
 def test_a_distilled_sampler_beats_euler_at_equal_nfe(name):
     model, plain = model_of(name), StudentSettings(grid_points=16) if name == "absorbing" else PLAIN
     found = distill(model, (2, 3), data=DATA, student=plain, teacher=TeacherSettings("data", 16, 512))

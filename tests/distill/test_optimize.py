@@ -22,7 +22,9 @@ SETTINGS = OptimizeSettings(steps=20, batch_size=8, learning_rate=0.02, checkpoi
 START = init_student(TWEEDIE, SPREAD, "score", 2)
 
 
-@pytest.mark.parametrize("objective", ["score_alignment", "kl_mix"])  # the mix holds both path divergences
+@pytest.mark.parametrize(
+    "objective", ["score_alignment", pytest.param("kl_mix", marks=pytest.mark.slow)]
+)  # the mix holds both path divergences
 def test_eight_devices_give_the_student_of_one(monkeypatch, objective):
     """From a student that is none of its own optima: there Adam would make steps of the gradient's rounding."""
     settings = dataclasses.replace(SETTINGS, objective=objective)

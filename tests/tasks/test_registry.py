@@ -23,6 +23,7 @@ SETTINGS = {
         Data("digits", shape=(1, 8, 8), vocab_size=17, sequence_length=64),
         Judge(features="digits_features.safetensors"),
     ),
+    "proteins": (Data("proteins", vocab_size=20, sequence_length=121), Judge("antiberty:tiny_antiberty", references=8)),
     "tokens": (
         Data("tokens", "tiny_tokens.npy", "tiny_tokenizer.json", vocab_size=11, sequence_length=9),
         Judge("tiny_gpt2", "mdlm"),
