@@ -58,7 +58,9 @@ def test_published_tables_stay_readable(path):
     rows = records.read_published(path)
     assert len(rows) == len(json.loads(path.read_text())) and not {"transition_tv", "metrics"} & set().union(*rows)
     names = {row["sampler"] for row in rows}
-    assert {"Euler", "Tweedie"} & names and not any("(ours)" in name or "eq." in name or "dial" in name for name in names)
+    assert {"Euler", "Tweedie"} & names and not any(
+        "(ours)" in name or "eq." in name or "dial" in name for name in names
+    )
     metric = next(name for name in ("exact_tv", "lag1_tv", "tv3") if any(name in row for row in rows))
     columns = [Column("sampler", "sampler", "{}"), Column("budget", "NFE", "{}"), Column(metric, "metric", "{:.4f}")]
     table = markdown_table(rows, columns).splitlines()
