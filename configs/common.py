@@ -22,12 +22,13 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    # text | countdown | bigram | toy | digits | cifar10 | proteins | tokens (of a published model; no data set needed)
+    # text | subwords (vocab_size 1024) | countdown | bigram | toy | digits | cifar10 | proteins | tokens (of a published model; no data set needed)
     config.data.name = "text"
-    # text, bigram, proteins: a file of your own instead of what ships; cifar10: its archive; tokens: text or .npy, or none
+    # text, subwords, bigram, proteins: a file of your own instead of what ships; cifar10: its archive; tokens: text or .npy, or none
     config.data.path = ""
-    config.data.tokenizer = ""  # tokens: shipped name, file, folder or hub repository; empty: samples print as numbers
-    config.data.normalize = False  # text, bigram: reduce any file to the 27 symbols instead of failing
+    # tokens: shipped name, file, folder or hub repository; empty: samples print as numbers. subwords: a tokenizer's JSON file
+    config.data.tokenizer = ""
+    config.data.normalize = False  # text, subwords, bigram: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
     config.data.vocab_size = 27
     config.data.shape = ()  # images: (channels, height, width)

@@ -3,7 +3,8 @@
 python -m measurements.torch_overhead --output=FILE.json
 
 A transformer of 6 blocks and width 256 with random weights, 256 positions, batches of 16, float32, for small and large
-vocabularies. Bare calls and calls through JAX take turns; the ratio is that of medians. It needs the extra `torch`.
+vocabularies. Bare calls and calls through JAX take turns; the ratio is that of medians. Where JAX computes on a GPU, the network
+lies on it too. Both must give the same answer. It needs the extra `torch`.
 """
 
 import argparse
@@ -39,17 +40,22 @@ def measure(repetitions: int) -> dict[str, dict[str, float]]:
     """Median seconds of a bare evaluation and of one through JAX, and their ratio, by vocabulary."""
     import torch
 
-    found = {}
+    found, device = {}, "cuda" if jax.default_backend() == "gpu" else "cpu"
     for size in VOCABULARIES:
-        bare, tokens = network(size), torch.full((B, L), size)
+        bare, tokens = network(size).to(device), torch.full((B, L), size, device=device)
         model = from_torch(bare, Absorbing(size, LogLinear()))
         through = jax.jit(lambda model, x_BL: model.log_score(x_BL, jnp.float32(0.5)))
         x_BL, seconds = jnp.full((B, L), size, jnp.int32), {"bare": [], "through JAX": []}
 
         def run_bare(bare=bare, tokens=tokens):
             with torch.no_grad():
-                return bare(tokens)
+                answer = bare(tokens)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            return answer
 
+        said = np.asarray(through(model, x_BL) + jnp.log(jnp.expm1(model.process.noise.sigma_bar(jnp.float32(0.5)))))
+        np.testing.assert_allclose(said, torch.log_softmax(run_bare(), -1).cpu().numpy(), atol=1e-3)
         runs = {"bare": run_bare, "through JAX": lambda m=model, x=x_BL, f=through: jax.block_until_ready(f(m, x))}
         for repetition in range(repetitions + 1):  # the first compiles
             for name, run in runs.items():

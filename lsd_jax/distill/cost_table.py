@@ -61,7 +61,8 @@ def _reveal_rows(model: Diffusion, times: jax.Array, x0_BL: jax.Array, threshold
     steps, process = len(times) - 1, model.process
     # Masked at times[i], revealed at times[i + 1].
     step_BL = jnp.searchsorted(-process.mask_share(times), -threshold_BL, side="left") - 1
-    step_BL = jnp.clip(step_BL, 0, steps - 1)
+    # What is not masked at the start, a pad, is revealed in no step.
+    step_BL = jnp.where(process.start(x0_BL) == process.mask, jnp.clip(step_BL, 0, steps - 1), -1)
 
     def row(_, i):
         x_BL = jnp.where(step_BL >= i, process.mask, x0_BL)

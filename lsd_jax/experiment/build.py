@@ -14,7 +14,7 @@ from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.process import Process, make_process
 from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.tasks.registry import make_task
+from lsd_jax.tasks.registry import make_task, padded
 from lsd_jax.tasks.task import Data, Judge, Task
 from lsd_jax.training.train import TrainingSettings
 
@@ -51,6 +51,8 @@ def process_of(config: ml_collections.ConfigDict) -> Process:
     noise, settings = config.process.noise.to_dict(), {}
     if config.process.name == "gaussian":
         settings = {"rate_sigma": config.process.rate_sigma, "q_sigma": config.process.q_sigma}
+    elif padded(config.data.name):
+        settings = {"lengths": task_of(config, judged=False).lengths}
     return make_process(config.process.name, config.data.vocab_size, make_noise(noise.pop("name"), **noise), **settings)
 
 

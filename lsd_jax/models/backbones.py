@@ -92,6 +92,7 @@ def _ddit_sizes(settings: ModelSettings, vocab_size: int, shape: tuple[int, ...]
         mlp_ratio=settings.mlp_ratio,
         time_conditioned=settings.time_conditioned,
         causal=causal,
+        dtype=settings.dtype,
     )
 
 

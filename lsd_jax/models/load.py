@@ -18,7 +18,7 @@ from lsd_jax.models.unet import UNetConfig
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.noise import Exponential, LogLinear, make_noise
-from lsd_jax.processes.process import Process, make_process
+from lsd_jax.processes.process import SETTINGS, Process, make_process
 from lsd_jax.processes.uniform import Uniform
 
 SHIPPED_MODELS = {"text": ("ddit", "text_teacher.safetensors"), "digits": ("unet", "digits_unet.safetensors")}
@@ -158,7 +158,7 @@ def _process_on_card(source: str, vocab_size: int, card: dict[str, Any]) -> Proc
         return DiscretizedGaussian(vocab_size, Exponential(time_base=0.5), rate_sigma=3.0, q_sigma=16.0)
     record = card.get("process", {})
     name = record.get("name", Absorbing.name)
-    settings = {field: record[field] for field in ("rate_sigma", "q_sigma") if field in record}
+    settings = {field: record[field] for field in SETTINGS if field in record}
     if "noise" not in record and (name == DiscretizedGaussian.name or set(record) - {"name", "eps"}):
         raise InputError(
             f"process=None: the card of weights={source!r} does not record its noise schedule; give the process"

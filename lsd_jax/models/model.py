@@ -199,6 +199,7 @@ def as_log_score(process: Process, output_BLS: jax.Array, x_BL: jax.Array, t: ja
         )
     if output == "log_score":
         return output_BLS
+    output_BLS = process.possible(output_BLS)
     if output == "log_posterior":
         return process.log_score(output_BLS, x_BL, t)
     if output == "score":

@@ -167,6 +167,12 @@ class DiscretizedGaussian:
         """Raises ValueError: no network of this kind exists for ordered states."""
         raise InputError("output='mean': is Duo's; the gaussian process reads 'posterior'")
 
+    def possible(self, logits_BLS: jax.Array) -> jax.Array:
+        return logits_BLS
+
+    def check_length(self, length: int) -> None:
+        del length
+
     def log_score_of_sedd(self, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:
         """Raises ValueError: no posterior follows from a score here."""
         raise InputError("output='score': is SEDD's; the gaussian process reads 'posterior'")

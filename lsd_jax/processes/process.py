@@ -6,7 +6,7 @@ kind of process it is; what has to be known is a declared attribute: `jumps_once
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from lsd_jax.processes.transition import Transition
 from lsd_jax.processes.uniform import Uniform
 
 PROCESSES = {process.name: process for process in (Absorbing, Uniform, DiscretizedGaussian)}
+SETTINGS = ("rate_sigma", "q_sigma", "lengths")  # of one process or another, beside vocab_size and noise
 
 
 class Process(Protocol):
@@ -31,7 +32,8 @@ class Process(Protocol):
         num_states: S, or S + 1 where there is a mask.
         noise: its schedule.
         jumps_once: a position changes once on the way to data, from the mask to a token, so it may own a threshold. Such a process
-            also has `mask`, `mask_probability(t)`, `mask_share(t)` and `time_of(mask_probability)` (processes/absorbing.py).
+            also has `mask`, `mask_probability(t)`, `mask_share(t)` and `time_of(mask_probability)` and
+            `start(x0_BL)` (processes/absorbing.py).
         ordered: states are ordered, so that jumps of one position add up.
         score_is_posterior: `log_score` is the log-posterior up to a constant per position, so that a factor on the score
             changes nothing in the denoising step.
@@ -90,6 +92,12 @@ class Process(Protocol):
     def log_score_of_mean(self, log_mean_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         """log s from log p(x_0 = v | x_t at the *other* positions) (Duo), t scalar; x may be soft."""
 
+    def possible(self, logits_BLS: jax.Array) -> jax.Array:
+        """A network's logits, far below zero at tokens that no noised position can have been."""
+
+    def check_length(self, length: int) -> None:
+        """Raises ValueError where the process is for sequences of another length."""
+
     def log_score_of_sedd(self, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:
         """log s from SEDD's raw output."""
 
@@ -128,8 +136,8 @@ def token_dtype(num_states: int) -> type:
     return np.uint8 if num_states <= 256 else np.int32
 
 
-def make_process(name: str, vocab_size: int, noise: Noise, **settings: float) -> Process:
-    """A process by name; `settings` are the Gaussian process's rate_sigma and q_sigma.
+def make_process(name: str, vocab_size: int, noise: Noise, **settings: Any) -> Process:
+    """A process by name; `settings` are those of SETTINGS that it has.
 
     Raises:
         ValueError: unknown name or setting.

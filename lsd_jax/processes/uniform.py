@@ -120,6 +120,12 @@ class Uniform:
         log_marginal_BLS = jnp.log(alpha * jnp.exp(log_mean_BLS) + (1 - alpha) / self.vocab_size)
         return log_marginal_BLS - jnp.take_along_axis(log_marginal_BLS, hard_tokens(x_BL)[..., None], -1)
 
+    def possible(self, logits_BLS: jax.Array) -> jax.Array:
+        return logits_BLS
+
+    def check_length(self, length: int) -> None:
+        del length
+
     def log_score_of_sedd(self, logits_BLS: jax.Array, x_BL: jax.Array, sigma_bar: jax.Array) -> jax.Array:
         """SEDD's output, set to 0 at the current token."""
         del sigma_bar

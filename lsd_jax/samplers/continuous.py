@@ -51,7 +51,7 @@ def continuous_time_nll(key_B: jax.Array, x0_BL: jax.Array, model: Diffusion, dr
 def _masked_nll(key_B: jax.Array, x0_BL: jax.Array, model: Diffusion, draws: int) -> jax.Array:
     process = model.process
     # A sampler starts from masks alone, also where the process leaves a share eps of the tokens unmasked at time 1.
-    first = process.mask_probability(jnp.ones(()))
+    first, start_BL = process.mask_probability(jnp.ones(())), process.start(x0_BL)
 
     def draw(total_B, index):
         key_time_B, key_mask_B = _split_each(key_B, index)
@@ -59,11 +59,12 @@ def _masked_nll(key_B: jax.Array, x0_BL: jax.Array, model: Diffusion, draws: int
         masked_BL = jax.vmap(lambda key, share: jax.random.uniform(key, x0_BL.shape[1:]) < share)(key_mask_B, share_B)
         # A network with a time input gets every sequence's own.
         time_B = process.time_of(first * share_B)
+        masked_BL = masked_BL & (start_BL == process.mask)
         log_score_BLS = model.log_scores(jnp.where(masked_BL, process.mask, x0_BL), time_B)
         log_prob_BL = jnp.take_along_axis(jax.nn.log_softmax(log_score_BLS), x0_BL[..., None], -1)[..., 0]
         return total_B - jnp.where(masked_BL, log_prob_BL, 0.0).sum(-1) / share_B / draws, None
 
-    return jax.lax.scan(draw, jnp.zeros(x0_BL.shape[0]), jnp.arange(draws))[0]
+    return jax.lax.scan(draw, -process.prior_log_prob(start_BL), jnp.arange(draws))[0]
 
 
 def _ordinal_nll(key_B: jax.Array, x0_BL: jax.Array, model: Diffusion, draws: int) -> jax.Array:

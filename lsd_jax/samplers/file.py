@@ -11,7 +11,7 @@ import numpy as np
 
 from lsd_jax.errors import InputError, checked_path
 from lsd_jax.processes.noise import make_noise
-from lsd_jax.processes.process import Process, make_process
+from lsd_jax.processes.process import SETTINGS, Process, make_process
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import check_kernel
 from lsd_jax.samplers.record import FORMAT
@@ -39,7 +39,7 @@ _REQUIRED = (
 def process_of(record: dict[str, Any]) -> Process:
     """The process that a record's fields name; the inverse of `record.describe`."""
     noise = dict(record["noise"])
-    settings = {name: record[name] for name in ("rate_sigma", "q_sigma") if name in record}
+    settings = {name: record[name] for name in SETTINGS if name in record}
     return make_process(record["process"], record["vocab_size"], make_noise(noise.pop("name"), **noise), **settings)
 
 
@@ -129,6 +129,7 @@ def _check(record: dict[str, Any]) -> None:
     with _field("coupling"):
         coupling = Coupling(**record["coupling"])
     check_kernel(kernel, process)
+    process.check_length(record["sequence_length"])
     check_coupling(kernel, coupling)
     coupling.keeps_thresholds(process)
     coupling.check_length(record["sequence_length"])

@@ -172,10 +172,16 @@ class EventSampler(NamedTuple):
 AnyKernel = Kernel | StagedKernel | EventSampler
 
 
-def prior_tokens(key_B: jax.Array, process: Process, length: int) -> jax.Array:
-    """The tokens (B, L) at time 1, each sequence's from its own key (B,)."""
+def prior_tokens(key_B: jax.Array, process: Process, length: int, condition: Condition | None = None) -> jax.Array:
+    """The tokens (B, L) at time 1, each sequence's from its own key (B,), with the given ones in place.
+
+    Where positions jump once, a condition also gives the sequence's length: what it does not give is masked.
+    """
     draw = lambda key: process.prior_sample(jax.random.fold_in(key, int(PathStream.PRIOR)), (length,))
-    return jax.vmap(draw)(key_B)
+    if condition is None:
+        return jax.vmap(draw)(key_B)
+    masked = process.jumps_once
+    return condition.apply(jnp.full((len(key_B), length), process.mask) if masked else jax.vmap(draw)(key_B))
 
 
 def jump(process: Process, x_BL: jax.Array, log_mass_BLS: jax.Array, params: StepParameters) -> Transition:

@@ -252,8 +252,8 @@ def m_step_nll(
         nll_B = nll_B - jnp.where(jump_BL, transition.destination_log_prob(x0_BL, jump_BL), 0.0).sum(-1)
         return jnp.where(jump_BL, x0_BL, x_BL), log_survival_BL + transition.log_stay_BL, nll_B
 
-    x_BL = jnp.full(x0_BL.shape, model.process.mask, jnp.int32)
-    carry, last = (x_BL, jnp.zeros(x0_BL.shape), jnp.zeros(x0_BL.shape[0])), schedule.steps - 1
+    x_BL = model.process.start(x0_BL)
+    carry, last = (x_BL, jnp.zeros(x0_BL.shape), -model.process.prior_log_prob(x_BL)), schedule.steps - 1
     body = lambda carry, inputs: (force(carry, *inputs, last=False), None)
     carry, _ = jax.lax.scan(body, carry, (jnp.arange(last), schedule.inner))
     return force(carry, last, schedule.last, last=True)[2]

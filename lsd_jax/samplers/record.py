@@ -61,8 +61,7 @@ def _tables(log_potential: np.ndarray) -> list[dict[str, Any]]:
 def describe(process: Process) -> dict[str, Any]:
     """The fields that name a process."""
     noise = {"name": type(process.noise).__name__.lower(), **dataclasses.asdict(process.noise)}
-    settings = dataclasses.asdict(process)
-    del settings["noise"]
+    settings = {name: value for name, value in dataclasses.asdict(process).items() if name != "noise" and value != ()}
     return {"process": process.name, "noise": noise, **settings}
 
 

@@ -81,6 +81,7 @@ class Sampler:
         check_coupling(self.kernel, self.coupling)
         self.coupling.keeps_thresholds(model.process)
         self.coupling.check_length(length)
+        model.process.check_length(length)
         return dataclasses.replace(self, length=length, process=model.process)
 
     def at_threshold(self, threshold: float) -> "Sampler":

@@ -49,8 +49,7 @@ def simulate(
     key_B = key if key.ndim else sequence_keys(key, batch)
     noise = path_noise(key_B, process, sampler.coupling, length)
     given = (lambda x_BL: x_BL) if condition is None else condition.apply
-    x_BL = prior_tokens(key_B, process, length) if start_BL is None else start_BL
-    x_BL = given(x_BL)
+    x_BL = prior_tokens(key_B, process, length, condition) if start_BL is None else given(start_BL)
 
     def move(carry, index, step, last):
         x_BL, log_survival_BL, state = carry

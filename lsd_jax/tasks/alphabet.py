@@ -9,6 +9,7 @@ from lsd_jax.samplers.kernel import Condition
 
 SYMBOLS = " abcdefghijklmnopqrstuvwxyz"
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_PRINTED = np.frombuffer((SYMBOLS + "_").encode(), np.uint8)
 _CODE = np.full(256, 255, np.uint8)
 _CODE[np.frombuffer(SYMBOLS.encode(), np.uint8)] = np.arange(len(SYMBOLS), dtype=np.uint8)
 
@@ -38,13 +39,21 @@ def encode(text: str) -> np.ndarray:
 
 def decode(tokens: np.ndarray) -> str:
     """The text of token ids; a masked position (id 27) prints as '_'."""
-    return "".join((SYMBOLS + "_")[int(token)] for token in tokens)
+    return _PRINTED[np.asarray(tokens, np.intp)].tobytes().decode()
 
 
 def check_vocab_size(name: str, vocab_size: int) -> None:
     """Raises ValueError where a task of this alphabet is given another vocabulary."""
     if vocab_size != len(SYMBOLS):
         raise InputError(f"vocab_size={vocab_size}: {name} has {len(SYMBOLS)} symbols")
+
+
+def check_prompt(prompt: str) -> None:
+    """Raises ValueError where a prompt holds another symbol than the alphabet's and "_"."""
+    if wrong := sorted(set(prompt) - set(SYMBOLS + "_")):
+        raise InputError(
+            f"prompt={prompt!r}: it holds {''.join(wrong)!r}; it may hold {SYMBOLS!r} and '_' for what is unknown"
+        )
 
 
 def prompt_condition(prompt: str, count: int, length: int) -> Condition:
@@ -55,10 +64,7 @@ def prompt_condition(prompt: str, count: int, length: int) -> Condition:
     """
     if len(prompt) > length:
         raise InputError(f"prompt={prompt!r}: it has {len(prompt)} characters, a sequence {length}")
-    if wrong := sorted(set(prompt) - set(SYMBOLS + "_")):
-        raise InputError(
-            f"prompt={prompt!r}: it holds {''.join(wrong)!r}; it may hold {SYMBOLS!r} and '_' for what is unknown"
-        )
+    check_prompt(prompt)
     padded = prompt.ljust(length, "_")
     fixed = np.array([symbol != "_" for symbol in padded])
     tokens = encode(padded.replace("_", " ")).astype(np.int32)

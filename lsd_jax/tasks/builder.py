@@ -1,6 +1,7 @@
 """Prepared data sets: one TFDS builder for every task, read by grain, with no TensorFlow.
 
-Training reads an endless grain iterator whose state goes into the checkpoint; evaluation reads fixed arrays.
+Training reads an endless grain iterator whose state goes into the checkpoint; evaluation reads fixed arrays. Both keep a split's
+tokens in memory: a batch is then one indexing of an array, which keeps up with an accelerator.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from lsd_jax.processes.process import token_dtype
 
 tfds.disable_progress_bar()
 _SPLITS = ("train", "validation", "test")
+_FOREVER = 1 << 40  # batches
 
 
 class Source(NamedTuple):
@@ -32,6 +34,7 @@ class Source(NamedTuple):
         width: tokens per example.
         vocab_size: number of tokens.
         make: () -> split -> examples (n, width); called once, when the data set is not in the cache yet.
+        block: examples per record of a file: of millions of short ones many, since reading a record costs more than its tokens.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Source(NamedTuple):
     width: int
     vocab_size: int
     make: Callable[[], Mapping[str, np.ndarray]]
+    block: int = 1
 
 
 class Sequences(tfds.core.GeneratorBasedBuilder):
@@ -53,7 +57,8 @@ class Sequences(tfds.core.GeneratorBasedBuilder):
         super().__init__(config=config, file_format="array_record", **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        tokens = tfds.features.Tensor(shape=(self._source.width,), dtype=token_dtype(self._source.vocab_size))
+        shape = (self._source.width,) if self._source.block == 1 else (None, self._source.width)
+        tokens = tfds.features.Tensor(shape=shape, dtype=token_dtype(self._source.vocab_size))
         features = tfds.features.FeaturesDict({"tokens": tokens})
         return tfds.core.DatasetInfo(builder=self, features=features, description=self.__doc__)
 
@@ -62,8 +67,9 @@ class Sequences(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(rows) for split, rows in self._source.make().items()}
 
     def _generate_examples(self, rows):
-        for index, tokens in enumerate(rows):
-            yield index, {"tokens": tokens}
+        size = self._source.block
+        for start in range(0, len(rows), size):
+            yield start, {"tokens": rows[start] if size == 1 else rows[start : start + size]}
 
 
 def cache_dir() -> pathlib.Path:
@@ -99,8 +105,9 @@ def prepared(source: Source) -> tfds.core.DatasetBuilder:
 @functools.lru_cache(maxsize=3)  # a study asks for the same splits again and again, and reading one takes seconds
 def _examples(place: str, part: str) -> np.ndarray:
     """All examples (n, width) of a split of a prepared data set."""
-    examples = tfds.builder_from_directory(place).as_data_source(split=part)
-    return np.stack([example["tokens"] for example in examples.__getitems__(range(len(examples)))])
+    records = tfds.builder_from_directory(place).as_data_source(split=part)
+    tokens = [record["tokens"] for record in records.__getitems__(range(len(records)))]
+    return np.stack(tokens) if tokens[0].ndim == 1 else np.concatenate(tokens)
 
 
 def read_split(source: Source, part: str, length: int) -> np.ndarray:
@@ -125,16 +132,10 @@ def read_batches(source: Source, length: int, batch_size: int, seed: int) -> Ite
         ValueError: a length that no example has.
     """
     check_length(source, length)
-    dataset = (
-        grain.MapDataset.source(prepared(source).as_data_source(split="train"))[
-            jax.process_index() :: jax.process_count()
-        ]
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .random_map(_Crop(length))
-        .batch(batch_size, drop_remainder=True)
-    )
+    rows = _examples(str(prepared(source).data_path), "train")[jax.process_index() :: jax.process_count()]
+    if len(rows) < batch_size:
+        raise InputError(f"batch_size={batch_size}: the training split holds {len(rows)} examples for each process")
+    dataset = grain.MapDataset.range(_FOREVER).map(_Batch(rows, length, batch_size, seed))
     return iter(dataset.to_iter_dataset())
 
 
@@ -143,11 +144,20 @@ def check_length(source: Source, length: int) -> None:
         raise InputError(f"sequence_length={length}: examples have {source.width} tokens")
 
 
-class _Crop(grain.transforms.RandomMap):
-    def __init__(self, length: int):
-        self._length = length
+class _Batch(grain.transforms.Map):
+    """Batch number i of an endless shuffled reading: random crops (batch, length), int32, of examples (n, width)."""
 
-    def random_map(self, element, rng: np.random.Generator) -> np.ndarray:
-        tokens = element["tokens"]
-        start = rng.integers(0, len(tokens) - self._length + 1)
-        return tokens[start : start + self._length].astype(np.int32)
+    def __init__(self, rows: np.ndarray, length: int, batch_size: int, seed: int):
+        self._rows, self._length, self._batch_size, self._seed = rows, length, batch_size, seed
+        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
+
+    def map(self, index: int) -> np.ndarray:
+        epoch, place = divmod(int(index), len(self._rows) // self._batch_size)
+        chosen = self._order(epoch)[place * self._batch_size : (place + 1) * self._batch_size]
+        if (spare := self._rows.shape[1] - self._length) == 0:
+            return self._rows[chosen].astype(np.int32)
+        starts = np.random.default_rng([self._seed, epoch, place]).integers(0, spare + 1, len(chosen))
+        return self._rows[chosen[:, None], starts[:, None] + np.arange(self._length)].astype(np.int32)

@@ -3,6 +3,7 @@
 import hashlib
 import lzma
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -65,10 +66,19 @@ def split_of_block(block: int) -> str:
     return {9: "validation", 19: "test"}.get(block % 20, "train")
 
 
-def split_chunks(tokens: np.ndarray) -> dict[str, np.ndarray]:
-    """Chunks (n, CHUNK) of each split; a chunk never crosses a block, so no split sees another's text."""
-    chunks: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
+def split_blocks(tokens: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """The contiguous blocks of each split, in the corpus's order, whatever they are then cut into."""
+    blocks: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
     for index, block in enumerate(np.array_split(tokens, _BLOCKS)):
-        whole = len(block) // CHUNK * CHUNK
-        chunks[split_of_block(index)].append(block[:whole].reshape(-1, CHUNK))
-    return {split: np.concatenate(parts) for split, parts in chunks.items()}
+        blocks[split_of_block(index)].append(block)
+    return blocks
+
+
+def chunks_of(blocks: Iterable[np.ndarray], width: int) -> np.ndarray:
+    """Examples (n, width) cut from blocks without overlap; none crosses a block, so no split sees another's text."""
+    return np.concatenate([block[: len(block) // width * width].reshape(-1, width) for block in blocks])
+
+
+def split_chunks(tokens: np.ndarray) -> dict[str, np.ndarray]:
+    """Chunks (n, CHUNK) of each split."""
+    return {split: chunks_of(blocks, CHUNK) for split, blocks in split_blocks(tokens).items()}

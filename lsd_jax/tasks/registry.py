@@ -3,13 +3,16 @@
 from lsd_jax.errors import InputError, check_kind
 from lsd_jax.tasks.chains import Bigram, Countdown, Toy
 from lsd_jax.tasks.images import Cifar10, Digits
+from lsd_jax.tasks.molecules import Molecules
 from lsd_jax.tasks.proteins import Proteins
+from lsd_jax.tasks.subwords import Subwords
 from lsd_jax.tasks.task import Data, Judge, Task
 from lsd_jax.tasks.text import Text
 from lsd_jax.tasks.tokens import Tokens
 
 TASKS: dict[str, type[Task]] = {
     "text": Text,
+    "subwords": Subwords,
     "countdown": Countdown,
     "bigram": Bigram,
     "toy": Toy,
@@ -17,7 +20,13 @@ TASKS: dict[str, type[Task]] = {
     "cifar10": Cifar10,
     "tokens": Tokens,
     "proteins": Proteins,
+    "molecules": Molecules,
 }
+
+
+def padded(name: str) -> bool:
+    """Whether the sequences of a task have lengths of their own."""
+    return name in TASKS and TASKS[name].padded
 
 
 def make_task(data: Data, judge: Judge | None = None) -> Task:

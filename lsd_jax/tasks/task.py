@@ -29,10 +29,11 @@ class Data:
 
     Attributes:
         name: of the task, a key of registry.TASKS.
-        path: text, bigram, proteins: a text file instead of what ships. cifar10: its archive. tokens: a text or .npy file, or
-            empty for no data at all.
+        path: text, subwords, bigram, proteins: a text file instead of what ships. cifar10: its archive. tokens: a text or .npy
+            file, or empty for no data at all.
         tokenizer: tokens: a shipped name, a file, a folder or a repository of the hub; empty: samples print as numbers.
-        normalize: text, bigram: whether a file is reduced to the 27 symbols instead of refused.
+            subwords: a tokenizer's JSON file instead of what ships.
+        normalize: text, subwords, bigram: whether a file is reduced to the 27 symbols instead of refused.
         sequence_length: tokens per sequence.
         vocab_size: number of data tokens.
         shape: images: (channels, height, width).
@@ -60,7 +61,7 @@ class Judge:
     """The networks that samples are judged by.
 
     Attributes:
-        scorer: text, tokens: weights of the autoregressive scorer; empty: no gen-PPL, and no features of text. proteins: a
+        scorer: text, subwords, tokens: weights of the autoregressive scorer; empty: no gen-PPL, and no features of text. proteins: a
             second masked language model.
         protocol: empty: a scorer of our own. "jys", "mdlm": GPT-2, by the conventions of these papers.
         features: images: the Frechet distance's feature network, a shipped name or a file.
@@ -87,6 +88,7 @@ class Task:
         best: metric -> the value that no sampler can better: 0 of a divergence, the data's own of a property.
         has_data: whether there are sequences to hold samples against.
         reads_file: whether `Data.path` means something to it.
+        padded: whether its sequences have lengths of their own.
         image_shape: the (channels, height, width) that the data must have; () but for images.
     """
 
@@ -95,6 +97,7 @@ class Task:
     has_data: bool = True
     image_shape: ClassVar[tuple[int, ...]] = ()
     reads_file: ClassVar[bool] = True
+    padded: ClassVar[bool] = False
 
     def __init__(self, data: Data, judge: Judge | None = None):
         """Checks the settings and loads the judge's networks; the data set is prepared when it is first asked for.
@@ -115,6 +118,11 @@ class Task:
             raise InputError(
                 f"feature_statistics={judge.feature_statistics!r}: name features too, the network that they are of"
             )
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """The share of the sequences of each length 0, 1, ..., L, where the last token pads them; () where all have L tokens."""
+        return ()
 
     @property
     def best(self) -> Mapping[str, float]:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,6 @@ from lsd_jax.tasks.task import Baseline, Data, Judge, Task
 if TYPE_CHECKING:
     from lsd_jax.tasks.builder import Source
 
-_ORDERS = (1, 2, 3, 4)
-
 
 class _Reference(NamedTuple):
     """What real text scores: n-gram distributions, the properties' means, gen-PPL and features."""
@@ -36,22 +34,34 @@ class Text(Task):
 
     `tv{n}`, `js{n}` (divergences of n-grams from the test split), `entropy_bits`, `rep{n}`, `longest_run`; with a scorer
     `gen_ppl`, `mauve_like` (from 20 samples on), `energy` and, with resamples, `energy_p`.
+
+    Attributes:
+        orders: n of the divergences' n-grams.
+        repeats: n of the repetition rates.
+        units: what the tokens are, in a message.
     """
+
+    orders: ClassVar[tuple[int, ...]] = (1, 2, 3, 4)
+    repeats: ClassVar[tuple[int, ...]] = repetition.REPEATS
+    units: ClassVar[str] = "27 symbols of text"
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
-        alphabet.check_vocab_size(self.name, self.vocab_size)
+        self._check_vocab_size()
         if judge and judge.protocol:
-            raise InputError(f"protocol={judge.protocol!r}: GPT-2 does not read the 27 symbols of text; leave it empty")
+            raise InputError(f"protocol={judge.protocol!r}: GPT-2 does not read the {self.units}; leave it empty")
         self._scorer = None
         if judge and judge.scorer:
             self._scorer = load_scorer(judge.scorer, judge.batch_size, self.vocab_size)
-        self._orders = [n for n in _ORDERS if n <= self.length]
-        self._repeats = [n for n in repetition.REPEATS if n <= self.length]
-        self.primary = f"tv{min(3, self.length)}"
+        self._orders = [n for n in self.orders if n <= self.length]
+        self._repeats = [n for n in self.repeats if n <= self.length]
+        self.primary = f"tv{self._orders[:3][-1]}"
         judged = (mauve.MAUVE_LIKE, *energy.ENERGY_COLUMNS, gen_ppl_column()) if self._scorer else ()
         properties = (ngram.ENTROPY, *repetition.repetition_columns(self._repeats))
         self.columns = (*ngram.ngram_columns(self._orders), *judged, *properties)
+
+    def _check_vocab_size(self) -> None:
+        alphabet.check_vocab_size(self.name, self.vocab_size)
 
     @property
     def best(self) -> Mapping[str, float]:

@@ -21,7 +21,7 @@ def denoising_loss(network: Network, process: Process, key_B: jax.Array, t_B: ja
     """The continuous-time negative ELBO of masked diffusion (MDLM, Sahoo et al. 2024, eq. 10), where positions jump once;
     `network` gives logits."""
     x_BL = jax.vmap(process.corrupt)(key_B, x0_BL, t_B)
-    nll_BL = optax.softmax_cross_entropy_with_integer_labels(network(x_BL, t_B), x0_BL)
+    nll_BL = optax.softmax_cross_entropy_with_integer_labels(process.possible(network(x_BL, t_B)), x0_BL)
     weight_B = process.noise.sigma(t_B) / jnp.expm1(process.noise.sigma_bar(t_B))
     return weight_B * jnp.where(x_BL == process.mask, nll_BL, 0.0).sum(-1)
 

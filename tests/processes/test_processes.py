@@ -19,6 +19,7 @@ PROCESSES = (
     Uniform(S, Geometric()),
     DiscretizedGaussian(S, Exponential(), rate_sigma=2.0, q_sigma=6.0),
     DiscretizedGaussian(S, LogLinear(), rate_sigma=1.0, q_sigma=2.0),
+    Absorbing(S, LogLinear(), lengths=(0.1, 0.3, 0.6)),
 )
 
 

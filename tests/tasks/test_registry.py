@@ -16,6 +16,7 @@ from lsd_jax.tasks.task import Data, Judge, Task, floor
 HEAVY = ("tensorflow", "tensorflow_datasets", "grain", "sklearn", "tokenizers", "huggingface_hub", "torch")
 SETTINGS = {
     "text": (Data(), Judge("text_scorer.safetensors", references=64)),
+    "subwords": (Data("subwords", vocab_size=1024), Judge()),
     "countdown": (Data("countdown", vocab_size=8, sequence_length=16), Judge()),
     "bigram": (Data("bigram", sequence_length=16), None),
     "toy": (Data("toy", vocab_size=15, sequence_length=2), None),

@@ -159,8 +159,9 @@ def _nll(rule: Rule, model: Diffusion, sampler: EventSampler, schedule: Schedule
         cost_BL = jnp.where(chosen_BL, -transition.destination_log_prob(x0_BL, chosen_BL), 0.0)
         return jnp.where(chosen_BL, x0_BL, transition.x_BL), cost_BL.sum(-1)
 
-    x_BL = jnp.full(x0_BL.shape, model.process.mask, jnp.int32)
-    return _run(rule, model, schedule.steps, schedule.step(0).params, x_BL, jnp.zeros(len(x0_BL)), place)[1]
+    x_BL = model.process.start(x0_BL)
+    nll_B = -model.process.prior_log_prob(x_BL)
+    return _run(rule, model, schedule.steps, schedule.step(0).params, x_BL, nll_B, place)[1]
 
 
 def _adaptive(name: str, rule: Rule, paper: str) -> EventSampler:

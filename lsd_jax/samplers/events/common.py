@@ -16,10 +16,8 @@ def start(
     key_B: jax.Array, process: Process, length: int, condition: Condition | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The prior's tokens with the given ones in place (B, L), where events may happen (B, L), and how many (B,)."""
-    x_BL = prior_tokens(key_B, process, length)
-    free_BL = jnp.ones_like(x_BL, bool)
-    if condition is not None:
-        x_BL, free_BL = condition.apply(x_BL), ~condition.fixed_BL
+    x_BL = prior_tokens(key_B, process, length, condition)
+    free_BL = jnp.ones_like(x_BL, bool) if condition is None else ~condition.fixed_BL
     if process.jumps_once:
         free_BL = x_BL == process.mask
     return x_BL, free_BL, free_BL.sum(-1)

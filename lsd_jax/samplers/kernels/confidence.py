@@ -89,11 +89,12 @@ def ordered_nll(model: Diffusion, kernel: StagedKernel, schedule: Schedule, x0_B
         return jnp.where(jump_BL, x0_BL, x_BL), nll_B
 
     def body(carry, step):
-        masks_B = jnp.full(len(x0_BL), x0_BL.shape[1])
         transition, _ = kernel.step(lambda transition: transition, masks_B, model, carry[0], step)
         return force(carry, transition), None
 
-    carry = jnp.full(x0_BL.shape, model.process.mask, jnp.int32), jnp.zeros(len(x0_BL))
+    x_BL = model.process.start(x0_BL)
+    masks_B = (x_BL == model.process.mask).sum(-1)
+    carry = x_BL, -model.process.prior_log_prob(x_BL)
     carry, _ = jax.lax.scan(body, carry, schedule.inner)
     return force(carry, denoise(model, carry[0], schedule.last))[1]
 
