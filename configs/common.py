@@ -125,6 +125,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.evaluation.protocol = ""  # empty: our own scorer | jys, mdlm: GPT-2, by these papers' conventions
     config.evaluation.features = ""  # images: the Frechet distance's feature network, a shipped name or a file
     config.evaluation.feature_statistics = ""  # its reference (.npz: mu, sigma); empty: from the training split
+    config.evaluation.references = 1024  # test sequences that stand for real data where features are compared; 0: all
     config.evaluation.num_samples = 128
     config.evaluation.batch_size = 64
     config.evaluation.held_out = 256  # test sequences for the M-step ELBO; 0: none

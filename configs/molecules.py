@@ -1,18 +1,76 @@
-"""Distills few-step students for diffusion models of molecules that ship with the repository, and compares samplers."""
+"""Few-step students of diffusion models of molecules that ship with the repository, beside samplers by hand.
+
+    pip install "lsd_jax[molecules]"                              # rdkit
+    pip install --no-deps molsets==0.3.1 fcd-torch==1.0.7         # data and ChemNet: read, never imported
+    python -m lsd_jax.main --config=configs/molecules.py
+    python -m lsd_jax.main --config=configs/molecules.py:qm9      # pip install --no-deps qm9pack==1.0.3
+    python -m lsd_jax.main --config=configs/molecules.py:tiny     # the same path on QM9 in a minute
+
+SMILES strings of MOSES (1.6 million drug-like molecules out of ZINC; at most 56 tokens) or QM9 (131 thousand small ones; 22).
+The length of a molecule is drawn first, from the training split's lengths; orders and grids are fitted on training molecules;
+every number is of test molecules. A file of SMILES of your own: --config.data.path=FILE, and the vocab_size that the error names,
+with --config.model.weights= to train a network on it first.
+"""
 
 from ml_collections import ConfigDict
 
-from lsd_jax.configs.common import base_config
+from lsd_jax.configs.benchmark import PLAIN, UNTUNED
+from lsd_jax.configs.common import base_config, variant
 
+OURS = "path-KL student"
 _SETS = {"moses": (25, 56, 256, 6, 8), "qm9": (31, 22, 192, 3, 6)}  # tokens, length; dim, depth, heads
+_COSINE = {"student__grid": "cosine"}
 
 
 def get_config(variant_name: str = "moses") -> ConfigDict:
-    """MOSES or QM9."""
+    """Students and rivals on MOSES; "qm9" is the smaller set, "tiny" a minute of it.
+
+    Raises:
+        ValueError: another variant.
+    """
+    if variant_name not in (*_SETS, "tiny"):
+        raise ValueError(f"the variants are {(*_SETS, 'tiny')}")
+    name = "qm9" if variant_name == "tiny" else variant_name
     config = base_config()
     config.cpu_devices = 2
-    config.data.name, config.data.path = "molecules", variant_name
-    config.data.vocab_size, config.data.sequence_length, *sizes = _SETS[variant_name]
-    config.model.weights = f"{variant_name}.safetensors"
+    config.data.name, config.data.path = "molecules", name
+    config.data.vocab_size, config.data.sequence_length, *sizes = _SETS[name]
+    config.model.weights = f"{name}.safetensors"
     config.model.dim, config.model.depth, config.model.heads = sizes
+    config.teacher.source, config.teacher.steps, config.teacher.paths = "data", config.data.sequence_length, 64
+    config.student.steps, config.student.grid_points = (4, 8, 16), 24 if name == "moses" else 20
+    config.distill.steps = 0
+    config.evaluation.num_samples, config.evaluation.batch_size = 256, 64
+    config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 64, 16, 8
+    config.evaluation.references = 2000
+    config.samplers = (
+        variant(OURS),
+        *[variant(entry, **{**PLAIN, **changes}) for entry, changes in SAMPLERS.items()],
+    )
+    config.report.ours = OURS
+    return _tiny(config) if variant_name == "tiny" else config
+
+
+SAMPLERS = {
+    "golden order, cosine grid": {**UNTUNED, **_COSINE},
+    "Euler": {"student__kernel": "euler"},
+    "Euler, T=0.8": {"student__kernel": "euler", "student__temperature": 0.8},
+    "Tweedie, cosine grid": {"student__kernel": "tweedie", **_COSINE},
+    "Tweedie, JYS grid": {"student__kernel": "tweedie", "student__grid": "jys"},
+    "MaskGIT, cosine grid, choice T=1": {"student__kernel": "maskgit_cool", **_COSINE},
+    "ReMDM conf, top-p 0.9": {"student__kernel": "remdm_conf", "student__top_p": 0.9},
+    "k-Gillespie": {"student__kernel": "gillespie"},
+    "top-k margin": {"student__kernel": "margin"},
+    "entropy": {"student__kernel": "entropy"},
+    "entropy bound": {"student__kernel": "eb"},
+    "one token at a time (exact)": {"student__kernel": "first_hitting"},
+}
+
+
+def _tiny(config: ConfigDict) -> ConfigDict:
+    """The same path in a minute."""
+    config.teacher.paths, config.student.grid_points, config.student.steps = 16, 8, (4,)
+    config.evaluation.num_samples, config.evaluation.batch_size, config.evaluation.references = 32, 32, 200
+    config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 8, 2, 4
+    config.samplers = tuple(entry for entry in config.samplers if entry[0] in (OURS, "Euler"))
     return config

@@ -57,6 +57,7 @@ _RANGES = {
     "evaluation.reference_steps": (0, _ANY),
     "evaluation.temperatures": (0, _ANY),
     "evaluation.resamples": (0, _ANY),
+    "evaluation.references": (0, _ANY),
     "evaluation.floor_draws": (0, _ANY),
     "verify.perplexity": (0, _ANY),
     "verify.tolerance": (0, _ANY),

@@ -21,7 +21,13 @@ from lsd_jax.processes.noise import Exponential, LogLinear, make_noise
 from lsd_jax.processes.process import SETTINGS, Process, make_process
 from lsd_jax.processes.uniform import Uniform
 
-SHIPPED_MODELS = {"text": ("ddit", "text_teacher.safetensors"), "digits": ("unet", "digits_unet.safetensors")}
+SHIPPED_MODELS = {
+    "text": ("ddit", "text_teacher.safetensors"),
+    "subwords": ("ddit", "subwords_teacher.safetensors"),
+    "moses": ("ddit", "moses.safetensors"),
+    "qm9": ("ddit", "qm9.safetensors"),
+    "digits": ("unet", "digits_unet.safetensors"),
+}
 _TAULDR = (".pt", ".pth", ".bin")  # PyTorch's suffixes: tauLDR's own checkpoints
 _CIFAR = (3, 32, 32)
 
@@ -48,7 +54,8 @@ def load_model(
         name: "sedd", "radd", "mdlm", "duo" (published diffusion models), "antiberty", "sapiens" (language models of antibodies
             over the 20 amino acids, read as masked diffusion), "ddit", "unet" (our own networks; "unet" also reads tauLDR's
             checkpoints), or a model that ships with the package: "text" (characters of the State of the Union addresses, 27
-            symbols, absorbing) or "digits" (8 x 8 images of 17 values, discretized Gaussian).
+            symbols, absorbing), "subwords" (the same text in 1,024 byte-pair tokens), "moses", "qm9" (SMILES strings of molecules
+            of many lengths) or "digits" (8 x 8 images of 17 values, discretized Gaussian).
         weights: a file (safetensors, PyTorch's, Lightning's .ckpt), a folder, "owner/repository" with an optional "@revision" of
             the hub, or the name of a shipped file.
             Empty: what the installed wheel of that name holds ("antiberty", "sapiens").

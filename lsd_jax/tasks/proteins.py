@@ -67,7 +67,7 @@ class Proteins(Task):
         rows = self.split("test")
         found: dict[str, Any] = {n: ngram.ngram_distribution(rows, n, self.vocab_size) for n in self._orders}
         found["position"] = ngram.ngram_distribution(self._by_position(rows), 1, self.vocab_size * self.length)
-        chosen = rows[: (self.judge or Judge()).references]
+        chosen = rows[: (self.judge or Judge()).references or None]
         found["best"] = {name: float(values.mean()) for name, values in self._properties(chosen).items()}
         if self._scorer:
             found["best"]["pseudo_ppl"] = perplexity(self._scorer(chosen))

@@ -67,7 +67,7 @@ class Judge:
         features: images: the Frechet distance's feature network, a shipped name or a file.
         feature_statistics: its reference, an .npz with `mu` and `sigma`; empty: the training split.
         batch_size: sequences per batch, over all devices.
-        references: test sequences whose features stand for real text.
+        references: text, proteins, molecules: test sequences that stand for real data; 0: all of them.
     """
 
     scorer: str = ""

@@ -82,7 +82,7 @@ class Text(Task):
     def _reference(self) -> _Reference:
         rows = self.split("test")
         ngrams = {order: ngram.ngram_distribution(rows, order, self.vocab_size) for order in self._orders}
-        best, features, chosen = {}, None, rows[: (self.judge or Judge()).references]
+        best, features, chosen = {}, None, rows[: (self.judge or Judge()).references or None]
         if self._scorer:
             scored, features = self._scorer.read(chosen)
             best["gen_ppl"] = perplexity(scored)

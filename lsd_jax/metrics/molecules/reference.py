@@ -16,6 +16,7 @@ from lsd_jax.files import write_whole
 from lsd_jax.metrics import fid
 from lsd_jax.metrics.molecules import chemistry, facts, pieces
 from lsd_jax.metrics.molecules import fcd as chemnet
+from lsd_jax.models.chemnet import load
 
 _FORM = 1  # of the files: a new number where they, or what is in them, changes
 _LONG = 20_000  # molecules from which on the wait is announced
@@ -50,21 +51,23 @@ class Reference(NamedTuple):
         cores, seconds on an accelerator.
 
         Args:
-            smiles: two or more with `fcd`.
+            smiles: two or more that RDKit reads.
             folder: where it is kept; made where it is missing.
             fcd, filters: whether the samples will be judged by them.
 
         Raises:
-            FileNotFoundError, ValueError: RDKit, ChemNet or the filters' patterns are not installed, or there are no molecules;
-                one line.
+            FileNotFoundError, ValueError: RDKit, ChemNet or the filters' patterns are not installed, or there are too few
+                molecules; one line.
         """
-        if len(smiles) < chemnet.LEAST:
-            raise InputError(f"molecules: a reference needs {chemnet.LEAST} molecules or more, not {len(smiles)}")
+        if fcd:
+            load()  # before the minutes that the rest takes
         if len(smiles) >= _LONG:
             logging.info("Molecules: %d are the reference; its first time takes minutes (%s)", len(smiles), folder)
         content = hashlib.sha256("\n".join(smiles).encode()).hexdigest()
         key = _digest(content, chemistry.version(), filters)
         found = _kept(folder / f"facts-{key}.npz", lambda: facts.describe(smiles, filters), facts.load, facts.save)
+        if len(found.smiles) < chemnet.LEAST:
+            raise InputError(f"molecules: a reference needs {chemnet.LEAST} molecules or more, not {len(found.smiles)}")
         gaussian = None
         if fcd:
             make = lambda: fid.fit(chemnet.features(smiles))
