@@ -3,8 +3,8 @@
 python -m measurements.molecules draw --set=moses --students=RUN --students=RUN --output=FOLDER
 python -m measurements.molecules table --set=moses --samples=FOLDER --output=FILE.json
 
-`draw` runs every sampler, best on an accelerator, and writes one file per row: its tokens, its network evaluations, and what
-test molecules cost it. RUN is the run directory of `--stage=distill --config=configs/molecules.py`, one per seed. `table` judges them, on
+`draw` runs every sampler, best on an accelerator, and writes one file per row: its tokens, its network evaluations, what test
+molecules cost it, and with --chemnet the Frechet ChemNet distance, whose network wants an accelerator too. RUN is the run directory of `--stage=distill --config=configs/molecules.py`, one per seed. `table` judges them, on
 CPUs: FCD and what belongs to it against the whole test split. A file that is there is not made again.
 """
 
@@ -26,7 +26,9 @@ import lsd_jax as lsd
 from lsd_jax.experiment.records import environment, revision, write_json
 from lsd_jax.files import write_whole
 from lsd_jax.keys import sequence_keys
+from lsd_jax.metrics import fid
 from lsd_jax.metrics.bootstrap import mean_interval
+from lsd_jax.metrics.molecules import chemistry, fcd
 from lsd_jax.models.model import Diffusion
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.likelihood import path_costs
@@ -41,16 +43,16 @@ _GOLDEN = Coupling("low_discrepancy", "golden")
 # Row -> (sampler, settings, its numbers of steps; 0: as many as there are positions).
 RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "Euler": ("euler", {}, (4, 8, 16, 32, 64, 128)),
-    "Euler, T=0.8": ("euler", {"temperature": 0.8}, FEW),
-    "Tweedie, cosine grid": ("tweedie", {"grid": "cosine"}, FEW),
-    "golden order, cosine grid": ("tweedie", {"grid": "cosine", "coupling": _GOLDEN}, FEW),
-    "MaskGIT, cosine grid, choice T=1": ("maskgit_cool", {"grid": "cosine"}, FEW),
-    "ReMDM conf, top-p 0.9": ("remdm_conf", {"top_p": 0.9}, FEW),
-    "top-k margin": ("margin", {}, FEW),
-    "k-Gillespie": ("gillespie", {}, FEW),
-    "entropy bound": ("eb", {}, (8, 16)),
     "one token at a time (exact)": ("first_hitting", {}, (0,)),
     "one token at a time, surest first": ("margin", {}, (0,)),
+    "golden order, cosine grid": ("tweedie", {"grid": "cosine", "coupling": _GOLDEN}, FEW),
+    "Tweedie, cosine grid": ("tweedie", {"grid": "cosine"}, FEW),
+    "MaskGIT, cosine grid, choice T=1": ("maskgit_cool", {"grid": "cosine"}, FEW),
+    "top-k margin": ("margin", {}, FEW),
+    "Euler, T=0.8": ("euler", {"temperature": 0.8}, FEW),
+    "ReMDM conf, top-p 0.9": ("remdm_conf", {"top_p": 0.9}, FEW),
+    "k-Gillespie": ("gillespie", {}, FEW),
+    "entropy bound": ("eb", {}, (8, 16)),
 }
 
 
@@ -85,10 +87,16 @@ def draw(args: argparse.Namespace, argv: list[str]) -> None:
         keys = sequence_keys(jax.random.key(zlib.crc32(path.name.encode())), args.count)
         tokens, calls = draw_and_count(model, bound, keys, args.batch_size)
         found = {"tokens": tokens, "calls": calls, **_nats(model, bound, held_out, args)}
+        found |= _fcd([task.decode(row) for row in tokens], gaussians, args)
         record = json.dumps({**facts, "name": name, "steps": steps, "seed": seed})
         write_whole(path, lambda stream: np.savez_compressed(stream, record=record, **found))
         return f"{path.name}: {time.monotonic() - began:.0f} s"
 
+    gaussians = {}
+    for entry in args.chemnet:
+        suffix, _, file = entry.partition("=")
+        with np.load(file) as saved:
+            gaussians["fcd" + suffix] = fid.Gaussian(saved["mean"], saved["covariance"])
     args.output.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:  # programs are compiled beside each other
         jobs = [pool.submit(one, *row) for row in rows(length, args.students)]
@@ -103,6 +111,17 @@ def _nats(model: Diffusion, bound: Sampler, held_out: np.ndarray, args: argparse
     costs = path_costs(model, bound, jax.random.key(args.seed), held_out, args.paths, args.batch_size)
     found = {"nats": costs.weighted(), "elbo": costs.elbo, "exact": np.array(costs.exact)}
     return found if costs.exact else {**found, "quarter": costs.weighted(max(args.paths // 4, 1))}
+
+
+def _fcd(smiles: list[str], gaussians: dict[str, fid.Gaussian], args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """name -> (value, low, high) of the valid molecules."""
+    if not gaussians:
+        return {}
+    valid = [text for text in chemistry.canonical(smiles) if text]
+    if len(valid) < fcd.LEAST:
+        return {}
+    found = fcd.distances(fcd.features(valid), gaussians, args.seed, args.resamples)
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def table(args: argparse.Namespace, argv: list[str]) -> None:
@@ -131,6 +150,7 @@ def table(args: argparse.Namespace, argv: list[str]) -> None:
             made, tokens = json.loads(str(saved["record"])), saved["tokens"]
             metrics = task.measure(tokens, args.seed, args.resamples)
             metrics |= {name: mean_interval(saved[name]) for name in ("nats", "quarter", "elbo") if name in saved}
+            metrics |= {name: saved[name].tolist() for name in ("fcd", "fcd_sf") if name in saved}
             exact, nats = bool(saved.get("exact", False)), saved["nats"].tolist() if "nats" in saved else []
             nfe = float(saved["calls"].mean())
         facts = {"file": file.name, "name": made["name"], "steps": made["steps"], "seed": made["seed"], "drawn": made}
@@ -161,6 +181,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch_size", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=4, help="draw: rows at a time")
     parser.add_argument("--references", type=int, default=0, help="table: test molecules; 0: all")
+    parser.add_argument(
+        "--chemnet", action="append", default=[], metavar="SUFFIX=FILE", help="draw: ChemNet statistics; repeat"
+    )
     parser.add_argument("--resamples", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)

@@ -51,6 +51,9 @@ def load(path: pathlib.Path, field: str = "weights") -> tuple[Sizes, Any, dict[s
             metadata = file.metadata() or {}
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = NETWORKS[metadata.get("kind", "ddit")].config(**json.loads(metadata["config"]))
+        config = dataclasses.replace(
+            config, dtype="float32"
+        )  # the file keeps what it was trained in; who loads it chooses
         card = json.loads(metadata["card"])
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{named}: not a whole file of lsd_jax.models.weights: {error}") from None
