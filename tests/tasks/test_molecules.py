@@ -1,0 +1,111 @@
+"""SMILES strings as a task: tokens, files, lengths, prompts and metrics, on a small file of simple molecules."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+import lsd_jax as lsd
+from lsd_jax.tasks import molecules
+from lsd_jax.tasks.task import Judge
+
+pytest.importorskip("rdkit", reason='pip install "lsd_jax[molecules]"')
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> pathlib.Path:
+    """Chains with one branch, rings and a few of two letters, one per line, with a heading, copies and two lines that are none."""
+    chains = [f"{'C' * a}{atom}{'C' * b}" for a in range(1, 8) for b in range(0, 7) for atom in ("N", "O", "(F)", "S")]
+    rings = [f"C1{'C' * n}1{tail}" for n in range(2, 6) for tail in ("O", "N", "Cl", "CBr", "C=O", "C[NH3+]")]
+    path = tmp_path_factory.mktemp("smiles") / "simple.smi"
+    path.write_text("\n".join(["SMILES", *chains, *rings, "C1CC", "hello", "CCN,extra", "CCN"]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def task(file):
+    return lsd.make_task(data_of(file), Judge(references=0))
+
+
+def data_of(file, **changes) -> lsd.Data:
+    found = molecules.read_file(str(file))
+    vocab_size = 1 + len({token for smiles in found for token in molecules.tokenize(smiles)})
+    return lsd.Data("molecules", **{"path": str(file), "vocab_size": vocab_size, "sequence_length": 16, **changes})
+
+
+def test_tokens_are_atoms_bonds_and_digits():
+    assert molecules.tokenize("C[nH]Br%12(Cl)=1") == ["C", "[nH]", "Br", "%12", "(", "Cl", ")", "=", "1"]
+
+
+def test_a_file_is_canonical_and_bad_lines_are_told(file, caplog):
+    with caplog.at_level("WARNING"):
+        found = molecules.read_file(str(file))
+    assert "2 of 224 lines are no molecules and are left out, the first 'C1CC'" in caplog.text
+    assert "NC1CCC1" in found and "C1CCC1N" not in found
+
+
+def test_splits_share_nothing_and_decode(task):
+    parts = {part: {task.decode(row) for row in task.split(part)} for part in ("train", "validation", "test")}
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values())) > 150
+    row = task.split("test")[0]
+    assert task.vocabulary[-1] == molecules.PAD and (np.diff((row == task.vocab_size - 1).astype(int)) >= 0).all()
+    np.testing.assert_array_equal(task.encode([task.decode(row)])[0], row)
+
+
+def test_the_shares_of_lengths_are_those_of_training(task):
+    length_N = (task.split("train") != task.vocab_size - 1).sum(1)
+    counted = np.bincount(length_N, minlength=17) + 0.5
+    counted[0] = 0
+    np.testing.assert_allclose(task.lengths, counted / counted.sum())
+    assert len(task.lengths) == task.length + 1 and min(task.lengths[1:]) > 0
+
+
+def test_molecules_that_do_not_fit_are_left_out_and_told(file, caplog):
+    with caplog.at_level("WARNING"):
+        short = lsd.make_task(data_of(file, sequence_length=6))
+        short.prepare()
+    assert "molecules of more than sequence_length=6 tokens" in caplog.text and len(short.split("train")) > 20
+
+
+def test_a_prompt_fixes_tokens_and_the_length(task):
+    condition = task.condition("C1__1_", 3)
+    assert condition.fixed_BL[0].tolist() == [True, True, False, False, True, False] + [True] * 10
+    assert task.decode(condition.tokens_BL[0]).startswith("C1") and condition.tokens_BL.shape == (3, 16)
+    for prompt, message in (("C1CC1", "nothing is free"), ("C?_", r"'\?' is no token"), ("_" * 17, "17 tokens")):
+        with pytest.raises(lsd.InputError, match=message):
+            task.condition(prompt, 1)
+
+
+def test_real_molecules_score_better_than_shuffled_ones(task):
+    real = task.split("train")[:60]
+    rng = np.random.default_rng(0)
+    shuffled = np.stack([np.append(rng.permutation(row[row < task.vocab_size - 1]), row[row == task.vocab_size - 1]) for row in real])
+    found, worse = task.measure(real, resamples=5), task.measure(shuffled, resamples=5)
+    assert found["valid"][0] == 1 and found["novelty"][0] == 0 and worse["valid"][0] < 0.7
+    assert found["weight_w1"][1] <= found["weight_w1"][0] <= found["weight_w1"][2]
+    assert set(found) <= {column.name for column in task.columns}
+
+
+def test_bad_input_is_told(file, tmp_path):
+    with pytest.raises(lsd.InputError, match=r"vocab_size=5: .* has \d+ tokens, the pad included"):
+        lsd.make_task(data_of(file, vocab_size=5))
+    with pytest.raises(FileNotFoundError, match="path='nothing.smi': no such file; or name one of"):
+        lsd.make_task(lsd.Data("molecules", path="nothing.smi", vocab_size=5))
+    (tmp_path / "few.smi").write_text("CCO\n")
+    with pytest.raises(lsd.InputError, match="holds 1 molecules; 100 are needed"):
+        molecules.read_splits(str(tmp_path / "few.smi"))
+
+
+def test_a_missing_wheel_is_told_with_its_command(monkeypatch):
+    monkeypatch.setitem(molecules._FOLDERS, "qm9", ("no_such_package", "data"))
+    with pytest.raises(FileNotFoundError, match=r"path='qm9': not installed; run: pip install --no-deps qm9pack==1.0.3"):
+        molecules.read_splits("qm9")
+
+
+def test_moses_is_the_published_set():
+    try:
+        rows = molecules._moses("test")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    assert len(rows) == 176_074
+    assert {token for smiles in rows[:20_000] for token in molecules.tokenize(smiles)} <= set(molecules.VOCABULARIES["moses"])
