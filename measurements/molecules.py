@@ -28,13 +28,15 @@ from lsd_jax.files import write_whole
 from lsd_jax.keys import sequence_keys
 from lsd_jax.metrics import fid
 from lsd_jax.metrics.bootstrap import mean_interval
+from lsd_jax.metrics.metric import Metrics
 from lsd_jax.metrics.molecules import chemistry, fcd
+from lsd_jax.metrics.molecules import table as tables
 from lsd_jax.models.model import Diffusion
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.likelihood import path_costs
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.simulate import draw_and_count
-from lsd_jax.tasks.registry import make_task
+from lsd_jax.tasks.molecules import Molecules
 from lsd_jax.tasks.task import Judge
 
 SETS = {"moses": (25, 56), "qm9": (31, 22)}  # vocab_size, sequence_length
@@ -74,7 +76,7 @@ def rows(length: int, students: list[pathlib.Path]) -> Iterator[tuple[str, int, 
 def draw(args: argparse.Namespace, argv: list[str]) -> None:
     """Writes one .npz per row."""
     vocab_size, length = SETS[args.set]
-    task = make_task(lsd.Data("molecules", path=args.set, vocab_size=vocab_size, sequence_length=length))
+    task = Molecules(lsd.Data("molecules", path=args.set, vocab_size=vocab_size, sequence_length=length))
     model, held_out = lsd.load_model(args.set), task.split("test")[: args.held_out]
     facts = {"command": " ".join(["python -m measurements.molecules", *argv]), "revision": revision(), **environment()}
 
@@ -99,7 +101,8 @@ def draw(args: argparse.Namespace, argv: list[str]) -> None:
             gaussians["fcd" + suffix] = fid.Gaussian(saved["mean"], saved["covariance"])
     args.output.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:  # programs are compiled beside each other
-        jobs = [pool.submit(one, *row) for row in rows(length, args.students)]
+        wanted = [row for row in rows(length, args.students) if not args.only or f"{row[0]} {row[1]}" in args.only]
+        jobs = [pool.submit(one, *row) for row in wanted]
         for job in concurrent.futures.as_completed(jobs):
             print(job.result(), flush=True)
 
@@ -128,7 +131,7 @@ def table(args: argparse.Namespace, argv: list[str]) -> None:
     """Judges the rows and writes the record; a part of it after every row."""
     vocab_size, length = SETS[args.set]
     data = lsd.Data("molecules", path=args.set, vocab_size=vocab_size, sequence_length=length)
-    task = make_task(data, Judge(references=args.references))
+    task = Molecules(data, Judge(references=args.references))
     record = {
         "command": " ".join(["python -m measurements.molecules", *argv]),
         "revision": revision(),
@@ -141,16 +144,18 @@ def table(args: argparse.Namespace, argv: list[str]) -> None:
     if "training" not in done:
         split = task.split("train")
         chosen = split[np.random.default_rng(0).choice(len(split), args.count, replace=False)]
-        metrics = task.measure(chosen, args.seed, args.resamples)
+        metrics = _judged(task, chosen, task.has_fcd, True, args)
         record["rows"].append({"file": "training", "name": "training set", "nfe": 0, "metrics": metrics})
     for file in sorted(args.samples.glob("*.npz")):
         if file.name in done:
             continue
         with np.load(file) as saved:
             made, tokens = json.loads(str(saved["record"])), saved["tokens"]
-            metrics = task.measure(tokens, args.seed, args.resamples)
+            known = "fcd" in saved and len(tokens) <= args.count
+            whole = not args.only or (f"{made['name']} {made['steps']}" in args.only and made["seed"] == 0)
+            metrics = _judged(task, tokens[: args.count], task.has_fcd and not known, whole, args)
             metrics |= {name: mean_interval(saved[name]) for name in ("nats", "quarter", "elbo") if name in saved}
-            metrics |= {name: saved[name].tolist() for name in ("fcd", "fcd_sf") if name in saved}
+            metrics |= {name: saved[name].tolist() for name in ("fcd", "fcd_sf") if known and name in saved}
             exact, nats = bool(saved.get("exact", False)), saved["nats"].tolist() if "nats" in saved else []
             nfe = float(saved["calls"].mean())
         facts = {"file": file.name, "name": made["name"], "steps": made["steps"], "seed": made["seed"], "drawn": made}
@@ -164,6 +169,15 @@ def table(args: argparse.Namespace, argv: list[str]) -> None:
     write_json(args.output, record)
 
 
+def _judged(task: Molecules, tokens: np.ndarray, with_fcd: bool, whole: bool, args: argparse.Namespace) -> Metrics:
+    """The task's metrics, with or without the distance, which may be known already; or only what strings alone tell."""
+    smiles, filters = [task.decode(row) for row in tokens], task.has_filters
+    if not whole:
+        return tables.of_strings(smiles, task.training, args.seed, args.resamples)[1]
+    chosen = {"fcd": with_fcd, "filters": filters, "seed": args.seed, "resamples": args.resamples}
+    return tables.measure(smiles, task.references, task.training, **chosen)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one of the two parts."""
     argv = sys.argv[1:] if argv is None else argv
@@ -175,6 +189,9 @@ def main(argv: list[str] | None = None) -> int:
         "--students", action="append", default=[], type=pathlib.Path, help="draw: a run directory; repeat"
     )
     parser.add_argument("--samples", type=pathlib.Path, help="table: the folder that draw wrote")
+    parser.add_argument(
+        "--only", action="append", default=[], help='a row, for example "Euler 8"; table: that is judged whole; repeat'
+    )
     parser.add_argument("--count", type=int, default=10_000, help="molecules per row")
     parser.add_argument("--held_out", type=int, default=256, help="draw: test molecules for the likelihood")
     parser.add_argument("--paths", type=int, default=32, help="draw: orders that it is weighted over")

@@ -14,7 +14,7 @@ FOLDER = pathlib.Path(__file__).parents[1] / "colab"
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
 MAKE = FOLDER / "notebook.py"
 each = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-SLOW = {"04_pod"}  # tests/test_distributed.py runs what it shows
+SLOW = {"01_quickstart", "02_your_model", "04_pod"}  # all: other tests run what they show, piece by piece
 
 
 def sources(notebook):

@@ -70,11 +70,11 @@ class Molecules(Task):
             )
         if judge and (judge.scorer or judge.protocol):
             raise InputError(f"scorer={judge.scorer!r}: molecules are judged by chemistry; leave it empty")
-        self._fcd = judge is not None and _installed(chemnet.weights_file)
-        self._filters = judge is not None and _installed(filters.load)
+        self.has_fcd = judge is not None and _installed(chemnet.weights_file)
+        self.has_filters = judge is not None and _installed(filters.load)
         self._index = {token: index for index, token in enumerate(self.vocabulary)}
-        self.columns = table.columns(self._fcd, self._filters, self._set == "moses")
-        self.primary = "fcd" if self._fcd else "valid"
+        self.columns = table.columns(self.has_fcd, self.has_filters, self._set == "moses")
+        self.primary = "fcd" if self.has_fcd else "valid"
 
     def source(self) -> "Source":
         from lsd_jax.tasks.builder import Source
@@ -119,16 +119,17 @@ class Molecules(Task):
     def _measure(self, tokens_NL: np.ndarray, seed: int, resamples: int) -> Metrics:
         return table.measure(
             [self.decode(row) for row in tokens_NL],
-            self._references,
-            self._training,
-            fcd=self._fcd,
-            filters=self._filters,
+            self.references,
+            self.training,
+            fcd=self.has_fcd,
+            filters=self.has_filters,
             seed=seed,
             resamples=resamples,
         )
 
     @functools.cached_property
-    def _references(self) -> Mapping[str, Reference]:
+    def references(self) -> Mapping[str, Reference]:
+        """What samples are held against: "test", and of MOSES "scaffolds"; worked out once and kept in the cache."""
         from lsd_jax.tasks.builder import cache_dir
 
         count = (self.judge or Judge()).references
@@ -137,11 +138,13 @@ class Molecules(Task):
             sets["scaffolds"] = _moses("test_scaffolds")
         folder = cache_dir() / "molecules"
         return {
-            name: Reference.of(_some(smiles, count), folder, self._fcd, self._filters) for name, smiles in sets.items()
+            name: Reference.of(_some(smiles, count), folder, self.has_fcd, self.has_filters)
+            for name, smiles in sets.items()
         }
 
     @functools.cached_property
-    def _training(self) -> frozenset[str]:
+    def training(self) -> frozenset[str]:
+        """The SMILES of the training split."""
         return frozenset(self._smiles("train"))
 
     def _smiles(self, part: str) -> list[str]:

@@ -79,7 +79,9 @@ def test_a_prompt_fixes_tokens_and_the_length(task):
 def test_real_molecules_score_better_than_shuffled_ones(task):
     real = task.split("train")[:60]
     rng = np.random.default_rng(0)
-    shuffled = np.stack([np.append(rng.permutation(row[row < task.vocab_size - 1]), row[row == task.vocab_size - 1]) for row in real])
+    shuffled = np.stack(
+        [np.append(rng.permutation(row[row < task.vocab_size - 1]), row[row == task.vocab_size - 1]) for row in real]
+    )
     found, worse = task.measure(real, resamples=5), task.measure(shuffled, resamples=5)
     assert found["valid"][0] == 1 and found["novelty"][0] == 0 and worse["valid"][0] < 0.7
     assert found["weight_w1"][1] <= found["weight_w1"][0] <= found["weight_w1"][2]
@@ -98,7 +100,9 @@ def test_bad_input_is_told(file, tmp_path):
 
 def test_a_missing_wheel_is_told_with_its_command(monkeypatch):
     monkeypatch.setitem(molecules._FOLDERS, "qm9", ("no_such_package", "data"))
-    with pytest.raises(FileNotFoundError, match=r"path='qm9': not installed; run: pip install --no-deps qm9pack==1.0.3"):
+    with pytest.raises(
+        FileNotFoundError, match=r"path='qm9': not installed; run: pip install --no-deps qm9pack==1.0.3"
+    ):
         molecules.read_splits("qm9")
 
 
@@ -108,4 +112,6 @@ def test_moses_is_the_published_set():
     except FileNotFoundError as error:
         pytest.skip(str(error))
     assert len(rows) == 176_074
-    assert {token for smiles in rows[:20_000] for token in molecules.tokenize(smiles)} <= set(molecules.VOCABULARIES["moses"])
+    assert {token for smiles in rows[:20_000] for token in molecules.tokenize(smiles)} <= set(
+        molecules.VOCABULARIES["moses"]
+    )

@@ -94,16 +94,9 @@ def measure(
     """
     if fcd and (lacking := [name for name, reference in references.items() if reference.chemnet is None]):
         raise InputError(f"fcd=True: the reference {lacking[0]!r} was made without it; make it with fcd=True")
-    written = chemistry.canonical(smiles)
-    valid = [text for text in written if text is not None]
-    found = {"valid": mean_interval([text is not None for text in written], seed, resamples)}
-    if not valid:
-        return found
-    found["unique"] = mean_interval(chemistry.unique(valid, 10_000), seed, resamples)
-    found["unique_1k"] = mean_interval(chemistry.unique(valid, 1_000), seed, resamples)
-    found["novelty"] = mean_interval(chemistry.novel(valid, training), seed, resamples)
-    facts = _facts(valid, filters)
-    if not facts.smiles:
+    valid, found = of_strings(smiles, training, seed, resamples)
+    facts = _facts(valid, filters) if valid else None
+    if facts is None or not facts.smiles:
         return found
     if filters:
         found["filters"] = mean_interval(facts.passes, seed, resamples)
@@ -117,6 +110,20 @@ def measure(
         gaussians = {f"fcd{_SUFFIXES[name]}": reference.chemnet for name, reference in references.items()}
         found |= chemnet.distances(chemnet.features(facts.smiles), gaussians, seed, resamples)
     return found
+
+
+def of_strings(
+    smiles: Sequence[str], training: Collection[str], seed: int, resamples: int
+) -> tuple[list[str], Metrics]:
+    """The canonical valid strings, and what they alone tell: `valid`, `unique`, `unique_1k`, `novelty`, with intervals."""
+    written = chemistry.canonical(smiles)
+    valid = [text for text in written if text is not None]
+    found = {"valid": mean_interval([text is not None for text in written], seed, resamples)}
+    if valid:
+        found["unique"] = mean_interval(chemistry.unique(valid, 10_000), seed, resamples)
+        found["unique_1k"] = mean_interval(chemistry.unique(valid, 1_000), seed, resamples)
+        found["novelty"] = mean_interval(chemistry.novel(valid, training), seed, resamples)
+    return valid, found
 
 
 def _facts(valid: Sequence[str], filters: bool) -> Facts:
