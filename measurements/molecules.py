@@ -141,7 +141,7 @@ def table(args: argparse.Namespace, argv: list[str]) -> None:
     if args.output.exists():
         record["rows"] = json.loads(args.output.read_text())["rows"]
     done = {row["file"] for row in record["rows"]}
-    if "training" not in done:
+    if "training" not in done and (not args.only or "training set" in args.only):
         split = task.split("train")
         chosen = split[np.random.default_rng(0).choice(len(split), args.count, replace=False)]
         metrics = _judged(task, chosen, task.has_fcd, True, args)
@@ -159,7 +159,8 @@ def table(args: argparse.Namespace, argv: list[str]) -> None:
             exact, nats = bool(saved.get("exact", False)), saved["nats"].tolist() if "nats" in saved else []
             nfe = float(saved["calls"].mean())
         facts = {"file": file.name, "name": made["name"], "steps": made["steps"], "seed": made["seed"], "drawn": made}
-        record["rows"].append({**facts, "nfe": nfe, "exact": exact, "nats": nats, "metrics": metrics})
+        counted = {"count": min(len(tokens), args.count), "nfe": nfe, "exact": exact}
+        record["rows"].append({**facts, **counted, "nats": nats, "metrics": metrics})
         write_json(args.output, record)
         print(
             file.name,

@@ -43,7 +43,9 @@ KERNELS += ("eb", "confidence_threshold", "klass")
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-@pytest.mark.parametrize("length", [1, pytest.param(3, marks=pytest.mark.slow)])  # parts of a vector of the processor, and whole ones
+@pytest.mark.parametrize(
+    "length", [1, pytest.param(3, marks=pytest.mark.slow)]
+)  # parts of a vector of the processor, and whole ones
 def test_no_sampler_makes_a_token_of_nan(answer, length):
     """The compiler simplifies, fuses and vectorizes: what one program keeps as NaN another one may turn into a number."""
     model = lsd.Diffusion.from_function(ANSWERS[answer], lsd.Absorbing(S, LogLinear()), time_conditioned=False)

@@ -221,10 +221,11 @@ def sample(
         target.parent.mkdir(parents=True, exist_ok=True)
     tokens, calls = draw_and_count(model, drawn, keys, batch, condition)
     text = "\n".join(map(task.decode, tokens))
-    if target and target.suffix == ".png" and task.shape:
+    images = task.images(tokens) if target and target.suffix == ".png" else None
+    if images is not None:
         from lsd_jax.experiment.report import figures
 
-        figures.image_rows({f"NFE {calls.mean():g}": task.images(tokens)}).savefig(target, dpi=130)
+        figures.image_rows({f"NFE {calls.mean():g}": images}).savefig(target, dpi=130)
     elif target:
         target.write_text(text + "\n")
     else:

@@ -197,9 +197,9 @@ def as_log_score(process: Process, output_BLS: jax.Array, x_BL: jax.Array, t: ja
         raise InputError(
             f"output={tuple(output_BLS.shape)}: the network must give (B, L, S) = {needed}, one column for every data token"
         )
+    output_BLS = process.possible(output_BLS)
     if output == "log_score":
         return output_BLS
-    output_BLS = process.possible(output_BLS)
     if output == "log_posterior":
         return process.log_score(output_BLS, x_BL, t)
     if output == "score":

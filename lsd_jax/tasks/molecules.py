@@ -170,6 +170,12 @@ class Molecules(Task):
         fixed = np.array([*(token != "_" for token in tokens), *[True] * (self.length - len(tokens))])
         return Condition(np.tile(row, (count, 1)), np.tile(fixed, (count, 1)))
 
+    def images(self, tokens_NL: np.ndarray) -> np.ndarray | None:
+        """Drawings (n, height, width, 3), uint8; None where RDKit is not installed."""
+        if not chemistry.installed():
+            return None
+        return np.stack([chemistry.picture(self.decode(row)) for row in tokens_NL])
+
     def _decode(self, tokens_L: np.ndarray) -> str:
         names = (*self.vocabulary[:-1], "", "_")
         return "".join(names[token] for token in tokens_L)

@@ -244,7 +244,7 @@ class Task:
         return " ".join("_" if token >= self.vocab_size else str(token) for token in tokens_L)
 
     def images(self, tokens_NL: np.ndarray) -> np.ndarray | None:
-        """Sequences as images (n, height, width, channels), uint8; None of other data."""
+        """Sequences as images (n, height, width, channels), uint8; None of data that are read."""
         del tokens_NL
         return None
 

@@ -45,10 +45,12 @@ def test_one_token_at_a_time_draws_the_distribution(name):
     assert total_variation(frequencies(drawn, S), law) < 0.02
 
 
-@pytest.mark.parametrize("name", ["euler", "remdm_conf", "maskgit", "gillespie"])
+@pytest.mark.parametrize(
+    "name", ["euler", "remdm_conf", "remdm_cap", "remdm_loop", "predictor_corrector", "maskgit", "gillespie"]
+)
 def test_lengths_have_their_shares_and_pads_come_last(name):
     _, model = case()
-    drawn = lsd.sample(model, lsd.sampler(name, 2), jax.random.key(1), 4000, length=L, batch_size=4000)
+    drawn = lsd.sample(model, lsd.sampler(name, 6), jax.random.key(1), 4000, length=L, batch_size=4000)
     found = frequencies(drawn, S)
     assert found[~WHOLE].sum() == 0
     shares = [found[LENGTHS == length].sum() for length in range(L + 1)]

@@ -1,5 +1,6 @@
 """The sampler in PyTorch draws what ours draws: token for token from the same uniforms, and the same law on its own."""
 
+import functools
 import importlib.util
 import itertools
 import os
@@ -176,6 +177,103 @@ def test_with_its_own_random_numbers_it_has_the_same_law(student_torch, name):
     assert (
         np.abs(share(found) - share(drawn)).sum() < 0.02
     )  # 9 cells of 40,000 samples: 0.012 is expected of equal laws
+
+
+SHARES = (0.0, 0.25, 0.3, 0.45)  # of the lengths 0 ... 3
+
+
+@functools.cache
+def case_of_lengths(output):
+    """A model of three positions, two tokens and the pad: a network that gives pads some probability at every state."""
+    process = lsd.Absorbing(3, lsd.LogLinear(), SHARES)
+    table = np.random.default_rng(7).normal(size=(4, 4, 4, 3, 3)).astype(np.float32)
+    net_jax = lambda x, t: jnp.asarray(table)[x[:, 0], x[:, 1], x[:, 2]]
+    net_torch = lambda x: torch.from_numpy(table)[x[:, 0], x[:, 1], x[:, 2]]
+    return table, lsd.Diffusion.from_function(net_jax, process, output, time_conditioned=False), net_torch
+
+
+@pytest.mark.parametrize(("output", "kernel"), [("posterior", "tweedie"), ("score", "euler")])
+def test_of_lengths_it_has_the_same_law(student_torch, tmp_path, output, kernel):
+    """Against the exact distribution of our sampler, by enumeration of all states."""
+    _, model, network = case_of_lengths(output)
+    ours = lsd.sampler(kernel, 3).bound_to(model, 3)
+    ours.save(tmp_path / "student.json")
+    student, count = student_torch.load(str(tmp_path / "student.json")), 40_000
+    assert student["lengths"] == list(SHARES)
+    drawn = student_torch.sample(student, network, count, output, generator=torch.Generator().manual_seed(0)).numpy()
+    wanted = enumeration.exact_law(model, ours.kernel, ours.schedule, 3)
+    found = enumeration.frequencies(drawn, 3)
+    assert (wanted > 0).sum() == 14 and (found[wanted == 0] == 0).all()  # no pad before a token
+    assert enumeration.total_variation(found, wanted) < 0.015  # 14 sequences of 40,000 samples: 0.007 is expected
+    shares = np.bincount((drawn != 2).sum(1), minlength=4) / count
+    np.testing.assert_allclose(shares, SHARES, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("infill", "coupling", "coefficient", "distances", "top_p"),
+    [(False, GOLDEN, "score", 2, 0.8), (True, lsd.Coupling("shared"), "log_score", 0, 1.0)],
+)
+def test_of_lengths_the_same_tokens_from_the_same_uniforms(
+    student_torch, tmp_path, infill, coupling, coefficient, distances, top_p
+):
+    """Of a network that gives pads some probability. A condition gives three pads here, and no others come."""
+    process = lsd.Absorbing(S, lsd.LogLinear(), (0.0, 0.0, *np.full(L - 1, 1 / (L - 1)).tolist()))
+    ours = make(process, "tweedie", coupling, coefficient, distances, top_p)
+    ours.save(tmp_path / "student.json")
+    student = student_torch.load(str(tmp_path / "student.json"))
+    model = lsd.Diffusion.from_function(in_jax, process, "posterior", time_conditioned=False)
+    key_B, place = sequence_keys(jax.random.key(3), B), np.tile(np.arange(L), (B, 1))
+    tokens, fixed = np.where(place < L - 3, 2, S - 1), (place % 5 == 1) | (place >= L - 3)
+    condition = lsd.Condition(jnp.asarray(tokens, jnp.int32), jnp.asarray(fixed)) if infill else None
+    wanted = np.asarray(simulate(key_B, model, ours, B, condition=condition).tokens)
+    given = {"tokens_BL": torch.from_numpy(tokens), "fixed_BL": torch.from_numpy(fixed)} if infill else {}
+    noise = noise_of(student_torch, student, key_B, process, coupling)
+    found = student_torch.sample(student, in_torch, B, noise=noise, **given).numpy()
+    assert (found == wanted).all(-1).mean() > 0.98
+    length = np.full((B, 1), L - 3) if infill else (noise.prior().numpy() == S).sum(1, keepdims=True)
+    np.testing.assert_array_equal(found == S - 1, place >= length)
+
+
+def test_a_condition_gives_the_pads_too(student_torch):
+    """No length is drawn: the free position takes a token, never the pad, in proportion to what the network says of it."""
+    table, model, network = case_of_lengths("posterior")
+    student, count = lsd.sampler("tweedie", 3).bound_to(model, 3).record(), 20_000
+
+    class NoLength(student_torch.Noise):
+        def length(self):
+            raise AssertionError("the length was drawn")
+
+    given = torch.tensor([1, 0, 2]).expand(count, 3), torch.tensor([True, False, True]).expand(count, 3)
+    noise = NoLength(student, count, torch.Generator().manual_seed(1))
+    drawn = student_torch.sample(student, network, count, "posterior", "none", *given, noise=noise).numpy()
+    odds = np.exp(table[1, 3, 2, 1, :2])
+    assert (drawn[:, [0, 2]] == [1, 2]).all() and (drawn[:, 1] < 2).all()
+    assert (drawn[:, 1] == 0).mean() == pytest.approx(odds[0] / odds.sum(), abs=0.015)
+
+
+def test_the_length_is_the_inverse_of_the_cumulative_shares(student_torch):
+    student = lsd.sampler("tweedie", 3).bound_to(case_of_lengths("posterior")[1], 3).record()
+
+    class Chosen(student_torch.Noise):
+        def length(self):
+            return torch.tensor([[2.0**-33], [0.24], [0.26], [0.54], [0.56], [1 - 2.0**-24]], dtype=torch.float64)
+
+    assert (Chosen(student, 6).prior() == 3).sum(1).tolist() == [1, 1, 2, 2, 3, 3]
+    assert Chosen(student, 6).prior()[0].tolist() == [3, 2, 2]
+
+
+def test_lengths_that_do_not_fit_are_told(student_torch, tmp_path):
+    lsd.sampler("tweedie", 3).bound_to(case_of_lengths("posterior")[1], 3).save(tmp_path / "student.json")
+    text = (tmp_path / "student.json").read_text()
+    for old, new, message in (
+        ('"sequence_length": 3', '"sequence_length": 5', "'lengths' needs 6 shares"),
+        ("0.45", "0.35", "'lengths' needs 4 shares .* that sum to one"),
+        ('"process": "absorbing"', '"process": "uniform"', "'lengths' has a meaning for the absorbing process only"),
+    ):
+        assert old in text
+        (tmp_path / "bad.json").write_text(text.replace(old, new))
+        with pytest.raises(ValueError, match=message):
+            student_torch.load(str(tmp_path / "bad.json"))
 
 
 def test_what_it_cannot_run_is_told(student_torch, tmp_path):

@@ -115,3 +115,11 @@ def test_moses_is_the_published_set():
     assert {token for smiles in rows[:20_000] for token in molecules.tokenize(smiles)} <= set(
         molecules.VOCABULARIES["moses"]
     )
+
+
+def test_a_molecule_is_drawn_and_what_is_none_is_red(task):
+    row = task.split("test")[0]
+    broken = task.encode(["C1CO"])[0]
+    pictures = task.images(np.stack([row, broken]))
+    assert pictures.shape == (2, 160, 160, 3) and pictures.dtype == np.uint8
+    assert len(np.unique(pictures[0])) > 5 and (pictures[1] == (255, 225, 225)).all()

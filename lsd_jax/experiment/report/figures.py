@@ -193,9 +193,10 @@ def trajectory(
 
 
 def image_rows(images_by_name: Mapping[str, np.ndarray]) -> Figure:
-    """One row per name of its images (n, height, width, channels), uint8."""
+    """One row per name of its images (n, height, width, channels), uint8; drawings are shown larger than pixels."""
     names, columns = list(images_by_name), max(len(images) for images in images_by_name.values())
-    figure = Figure(figsize=(1.9 + 0.7 * columns, 0.74 * len(names) + 0.1), layout="constrained")
+    cell = 1.3 if max(images.shape[1] for images in images_by_name.values()) >= 100 else 0.7  # inches
+    figure = Figure(figsize=(1.9 + cell * columns, (cell + 0.04) * len(names) + 0.1), layout="constrained")
     for axes in (grid := figure.subplots(len(names), columns, squeeze=False)).flat:
         axes.axis("off")
     for row, name in enumerate(names):

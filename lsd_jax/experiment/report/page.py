@@ -137,7 +137,7 @@ def _tests(view: View, task: str) -> Iterator[html.Section]:
 def _samples(view: View, task: str, count: int = 3) -> dict[str, list[str]]:
     """The first samples of every cell as text, unless they are images."""
     noun = view.tasks[task]
-    found = [(name, tokens) for name, tokens in view.tokens(task, count) if noun.images(tokens) is None]
+    found = [(name, tokens) for name, tokens in view.tokens(task, count) if not noun.shape]
     return {name: [noun.decode(row) for row in tokens] for name, tokens in found}
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import importlib.util
 from collections.abc import Collection, Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 BITS = 1024  # of a fingerprint
 _RADIUS = 2  # of its atoms' neighbourhoods
 _LEAST_RINGS = 2  # of a scaffold that counts
+
+
+def installed() -> bool:
+    """Whether RDKit is there."""
+    return importlib.util.find_spec("rdkit") is not None
 
 
 def rdkit(module: str) -> ModuleType:
@@ -50,6 +56,16 @@ def canonical(smiles: Iterable[str]) -> list[str | None]:
     with rdkit("rdBase").BlockLogs():
         molecules = map(read, smiles)
         return [None if molecule is None else write(molecule) for molecule in molecules]
+
+
+def picture(smiles: str, size: int = 160) -> np.ndarray:
+    """A drawing (size, size, 3), uint8; a string that is no molecule is an empty red square."""
+    with rdkit("rdBase").BlockLogs():
+        molecule = read(smiles)
+    if molecule is None:
+        return np.full((size, size, 3), (255, 225, 225), np.uint8)
+    drawn = rdkit("Chem.Draw").MolToImage(molecule, size=(size, size))
+    return np.asarray(drawn.convert("RGB"), np.uint8)
 
 
 def unique(smiles: Sequence[str], first: int) -> np.ndarray:

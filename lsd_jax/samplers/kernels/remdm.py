@@ -42,7 +42,8 @@ def remask_transition(
     log_jump = jnp.log(scale * (m_t - m_u + sigma * (1 - m_t)) / m_t)
     log_jump = log_jump[..., None] if log_jump.ndim else log_jump
     reveal = jump(process, x_BL, jax.nn.log_softmax(log_score_BLS) + log_jump, params)
-    log_stay_BL = jnp.where(masked_BL, reveal.log_stay_BL, jnp.log1p(-sigma))
+    noised_BL = process.start(x_BL) == process.mask  # all but pads
+    log_stay_BL = jnp.where(masked_BL, reveal.log_stay_BL, jnp.where(noised_BL, jnp.log1p(-sigma), 0.0))
     log_token_BLS = jnp.where(masked_BL[..., None], reveal.log_destination_BLS, -jnp.inf)
     log_mask_BL = jnp.where(masked_BL, -jnp.inf, 0.0)
     return Transition(x_BL, log_stay_BL, jnp.concatenate([log_token_BLS, log_mask_BL[..., None]], -1))

@@ -42,6 +42,11 @@ def load(path: str) -> dict:
     for field in ("coefficients", "temperatures"):
         if len(student[field]) != steps or not all(value > 0 for value in student[field]):
             raise ValueError(f"{path}: {field!r} needs {steps} positive values")
+    shares, needed = student.get("lengths", []), student["sequence_length"] + 1
+    if shares and student["process"] != "absorbing":
+        raise ValueError(f"{path}: 'lengths' has a meaning for the absorbing process only")
+    if shares and not (len(shares) == needed and min(shares) >= 0 and abs(sum(shares) - 1) < 1e-3):
+        raise ValueError(f"{path}: 'lengths' needs {needed} shares (sequence_length + 1) that sum to one")
     return student
 
 
@@ -89,6 +94,9 @@ def move_stay(d: float, vocab_size: int) -> tuple[float, float]:
 def log_score_of(student: dict, output: str, logits_BLS: torch.Tensor, x_BL: torch.Tensor, t: float) -> torch.Tensor:
     """The log of the concrete score (B, L, S); 0 at the current token under uniform noise."""
     noise_now, size = sigma_bar(student["noise"], t), student["vocab_size"]
+    if student.get("lengths"):  # no mask can become a pad
+        pad_S = torch.arange(size, device=logits_BLS.device) == size - 1
+        logits_BLS = logits_BLS.masked_fill(pad_S, -math.inf)
     if output == "log_score":
         return logits_BLS
     if student["process"] == "absorbing":
@@ -208,12 +216,23 @@ class Noise:
         """Integers 0 ... high - 1, (count, 1)."""
         return torch.randint(high, (count, 1), generator=self.generator, device=self.device)
 
+    def length(self) -> torch.Tensor:
+        """Uniforms (B, 1) that pick the lengths; read only where the student has lengths and no token is given."""
+        return self.uniform(self.shape[0], 1)
+
+    def masks(self) -> torch.Tensor:
+        """Masks (B, L)."""
+        return torch.full(self.shape, self.student["vocab_size"], device=self.device)
+
     def prior(self) -> torch.Tensor:
-        """Tokens (B, L) at time 1."""
-        size = self.student["vocab_size"]
-        if self.student["process"] == "absorbing":
-            return torch.full(self.shape, size, device=self.device)
-        return torch.randint(size, self.shape, generator=self.generator, device=self.device)
+        """Tokens (B, L) at time 1; of a student with lengths, masks up to the length and pads behind it."""
+        size, shares = self.student["vocab_size"], self.student.get("lengths")
+        if self.student["process"] != "absorbing":
+            return torch.randint(size, self.shape, generator=self.generator, device=self.device)
+        if not shares:
+            return self.masks()
+        length_B1 = draw(torch.tensor(shares, dtype=torch.float64, device=self.device).log(), self.length())
+        return self.masks().masked_fill(torch.arange(self.shape[1], device=self.device) >= length_B1, size - 1)
 
     def thresholds(self) -> torch.Tensor:
         """Uniform thresholds (B, L); of low_discrepancy they are spread over the positions."""
@@ -346,13 +365,17 @@ def sample(
 ) -> torch.Tensor:
     """Draws `count` sequences (count, L) of int64 tokens with one call of the network per step.
 
+    A student with lengths draws the length of every sequence first, by the inverse of the cumulative shares, from one more uniform
+    per sequence (`Noise.length`). The pad, token S - 1, follows the sequence up to L and is drawn nowhere else.
+
     Args:
         student: of `load`.
         network: `network(tokens)`, or with a time input `network(tokens, time)`: int64 (B, L), float32 (B,) to (B, L, S); columns
             past the S data tokens, such as the mask's, are dropped.
         output: what it returns, one of OUTPUTS (section 3.4): "posterior" logits (MDLM, RADD), "score" (SEDD), "mean" (Duo).
         time_input: "none", "sigma_bar" or "time".
-        tokens_BL, fixed_BL: infilling (section 10): given tokens, and where they are given.
+        tokens_BL, fixed_BL: infilling (section 10): given tokens, and where they are given. Of a student with lengths they give
+            the pads too: no length is drawn, and what is not given becomes no pad.
         noise: random numbers of your own, in place of the generator's.
 
     Raises:
@@ -369,7 +392,7 @@ def sample(
     threshold_BL = noise.thresholds() if owned else None
     token_uniform_BL = noise.uniform(*noise.shape) if coupling == "shared" else None
     survival_BL = torch.ones(noise.shape, dtype=torch.float64, device=device)
-    x_BL = given(noise.prior())
+    x_BL = given(noise.masks() if student.get("lengths") and fixed_BL is not None else noise.prior())
     chained = not absorbing and bool(student.get("potentials", student.get("neighbours")))
     for k in range(student["steps"]):
         t = student["time_grid"][k]
