@@ -1,5 +1,7 @@
 """Sequences and metrics are those of revision 87cbb12, whose numbers are in frozen.json.
 
+Batches are those of the first revision that reads them from memory: their order is another one.
+
 There, samples were judged by two systems of metrics: "measure" is that of the benchmarks, "plain" that of single runs.
 """
 
