@@ -7,10 +7,12 @@ from typing import Any, TypeVar
 import ml_collections
 
 from lsd_jax.distill.settings import AlignmentSettings, OptimizeSettings, StudentSettings, TeacherSettings
+from lsd_jax.errors import InputError
 from lsd_jax.models import weights
 from lsd_jax.models.backbones import NETWORKS, ModelSettings, Sizes, UNetSettings, network_sizes
 from lsd_jax.models.load import load_model
 from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.process import Process, make_process
 from lsd_jax.samplers.coupling import Coupling
@@ -52,6 +54,11 @@ def process_of(config: ml_collections.ConfigDict) -> Process:
     if config.process.name == "gaussian":
         settings = {"rate_sigma": config.process.rate_sigma, "q_sigma": config.process.q_sigma}
     elif padded(config.data.name):
+        if config.process.name != Absorbing.name:
+            raise InputError(
+                f"name={config.process.name!r}: sequences of {config.data.name} have lengths of their own, which only the absorbing "
+                "process draws"
+            )
         settings = {"lengths": task_of(config, judged=False).lengths}
     return make_process(config.process.name, config.data.vocab_size, make_noise(noise.pop("name"), **noise), **settings)
 
