@@ -22,9 +22,11 @@ def base_config() -> ml_collections.ConfigDict:
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
 
     config.data = ml_collections.ConfigDict()
-    # text | subwords (vocab_size 1024) | countdown | bigram | toy | digits | cifar10 | proteins | tokens (of a published model; no data set needed)
+    # text | subwords (vocab_size 1024) | countdown | bigram | toy | digits | cifar10 | proteins | molecules | tokens (of a
+    # published model; no data set needed)
     config.data.name = "text"
-    # text, subwords, bigram, proteins: a file of your own instead of what ships; cifar10: its archive; tokens: text or .npy, or none
+    # text, subwords, bigram, proteins: a file of your own instead of what ships; molecules: moses, qm9 or a file of SMILES;
+    # cifar10: its archive; tokens: text or .npy, or none
     config.data.path = ""
     # tokens: shipped name, file, folder or hub repository; empty: samples print as numbers. subwords: a tokenizer's JSON file
     config.data.tokenizer = ""

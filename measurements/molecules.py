@@ -102,6 +102,8 @@ def draw(args: argparse.Namespace, argv: list[str]) -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:  # programs are compiled beside each other
         wanted = [row for row in rows(length, args.students) if not args.only or f"{row[0]} {row[1]}" in args.only]
+        if not wanted:
+            raise SystemExit(f'error: --only={args.only}: names no row, which is a sampler and its steps, as "Euler 8"')
         jobs = [pool.submit(one, *row) for row in wanted]
         for job in concurrent.futures.as_completed(jobs):
             print(job.result(), flush=True)
@@ -205,6 +207,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--resamples", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
+    if args.part == "table" and args.samples is None:
+        parser.error("table needs --samples, the folder that draw wrote")
     (draw if args.part == "draw" else table)(args, argv)
     return 0
 

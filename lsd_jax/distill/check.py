@@ -83,6 +83,7 @@ def check_student(process: Process, length: int, student: StudentSettings) -> No
     check_kernel(kernel, process)
     coupling.keeps_thresholds(process)
     coupling.check_length(length)
+    process.check_length(length)
     for field, choices in (("grid", GRIDS), ("order", ORDERS)):
         if getattr(student, field) not in choices:
             raise InputError(f"{field}={getattr(student, field)!r}: choose one of {choices}")
@@ -164,4 +165,13 @@ def checked_data(model: Diffusion, data: np.ndarray | None) -> np.ndarray | None
     if tokens.min() < 0 or tokens.max() >= model.process.vocab_size:
         wrong = int(tokens.min()) if tokens.min() < 0 else int(tokens.max())
         raise InputError(f"data={wrong}: the model's tokens are 0 ... {model.process.vocab_size - 1}")
+    if model.process.longest is not None:
+        model.process.check_length(tokens.shape[1])
+        impossible = np.isneginf(model.process.prior_log_prob(model.process.start(tokens)))
+        if impossible.any():
+            row = int(np.flatnonzero(impossible)[0])
+            raise InputError(
+                f"data=...: row {row} has a pad (token {model.process.vocab_size - 1}) before its end, or a length that the process never "
+                "draws"
+            )
     return tokens

@@ -88,6 +88,7 @@ def distill(
     steps = (steps,) if isinstance(steps, int) else tuple(steps)
     tokens = checked_data(model, data)
     length = tokens.shape[1] if length is None and tokens is not None else length
+    length = model.process.longest if length is None else length
     if length is None:
         raise InputError("length=None: say how many tokens a sequence has, or give data")
     for name, values in (("length", (length,)), ("steps", steps)):

@@ -51,15 +51,15 @@ def task_of(config: ml_collections.ConfigDict, judged: bool = True) -> Task:
 def process_of(config: ml_collections.ConfigDict) -> Process:
     """The noising process."""
     noise, settings = config.process.noise.to_dict(), {}
-    if config.process.name == "gaussian":
-        settings = {"rate_sigma": config.process.rate_sigma, "q_sigma": config.process.q_sigma}
-    elif padded(config.data.name):
+    if padded(config.data.name):
         if config.process.name != Absorbing.name:
             raise InputError(
                 f"name={config.process.name!r}: sequences of {config.data.name} have lengths of their own, which only the absorbing "
                 "process draws"
             )
         settings = {"lengths": task_of(config, judged=False).lengths}
+    elif config.process.name == "gaussian":
+        settings = {"rate_sigma": config.process.rate_sigma, "q_sigma": config.process.q_sigma}
     return make_process(config.process.name, config.data.vocab_size, make_noise(noise.pop("name"), **noise), **settings)
 
 

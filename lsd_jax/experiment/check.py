@@ -29,6 +29,8 @@ _ELSEWHERE = {
     ("distill", "kernel"): "student",
     ("distill", "coupling.name"): "student",
     ("process", "vocab_size"): "data",
+    ("process", "path"): "data",
+    ("model", "sequence_length"): "data",
 }
 _PARAMETER = re.compile(r"[A-Za-z_][\w.]*=")
 

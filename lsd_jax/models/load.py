@@ -47,7 +47,7 @@ def load_model(
         load_model("mdlm", "kuleshov-group/mdlm-owt")     # from the Hugging Face hub, or its cache
         load_model("sedd", "path/to/folder")              # a folder with model.safetensors or pytorch_model.bin
         load_model("ddit", "runs/teacher/train/weights.safetensors")
-        load_model("text")                                # ships with the package; so does "digits"
+        load_model("text")                                # ships with the package
         load_model("antiberty")                           # inside a wheel: pip install --no-deps antiberty==0.1.3
 
     Args:
@@ -133,6 +133,11 @@ def _own(
         sizes, params, card, sha256 = _trained(path, _stamp(path))
         _check_kind(name, source, sizes, process, shape)
         process = process or _process_on_card(source, sizes.vocab_size, card)
+        known = len(card.get("process", {}).get("lengths", ())) - 1
+        if process.longest is not None and known > 0 and process.longest != known:  # a network counts the pads
+            raise InputError(
+                f"sequence_length={process.longest}: weights={source!r} are for {known} tokens, pads included"
+            )
     output = output or ("score" if card.get("training", {}).get("loss") == "score_entropy" else "posterior")
     module = network(dataclasses.replace(sizes, dtype=dtype))
     return Diffusion.from_flax(module, params, process, output, identity=Identity(name, path.name, sha256))

@@ -38,7 +38,10 @@ class Absorbing:
 
     def __post_init__(self):
         check_states(self.vocab_size, self.noise)
-        object.__setattr__(self, "lengths", tuple(self.lengths))  # a list, from a JSON file
+        try:  # a list, from a JSON file; numpy's numbers
+            object.__setattr__(self, "lengths", tuple(float(share) for share in self.lengths))
+        except (TypeError, ValueError):
+            raise InputError(f"lengths={self.lengths!r}: must be numbers, one of each length 0, 1, ...") from None
         if self.lengths and not (min(self.lengths) >= 0 and abs(sum(self.lengths) - 1) < 1e-3):
             raise InputError(f"lengths={self.lengths}: must be shares that sum to one, one of each length 0, 1, ...")
 
@@ -59,6 +62,11 @@ class Absorbing:
     def pad(self) -> int | None:
         """The token that noise never touches; None without one."""
         return self.vocab_size - 1 if self.lengths else None
+
+    @property
+    def longest(self) -> int | None:
+        """L, where the process knows the shares of lengths up to it; else None."""
+        return len(self.lengths) - 1 if self.lengths else None
 
     def _is_pad(self, x: jax.Array) -> jax.Array:
         return jnp.zeros(x.shape, bool) if self.pad is None else x == self.pad

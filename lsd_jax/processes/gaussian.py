@@ -54,6 +54,7 @@ class DiscretizedGaussian:
 
     name = "gaussian"
     jumps_once = False
+    longest = None
     ordered = True
     score_is_posterior = True
 

@@ -34,6 +34,7 @@ class Process(Protocol):
         jumps_once: a position changes once on the way to data, from the mask to a token, so it may own a threshold. Such a process
             also has `mask`, `mask_probability(t)`, `mask_share(t)` and `time_of(mask_probability)` and
             `start(x0_BL)` (processes/absorbing.py).
+        longest: positions of a sequence, where the process draws its length; else None.
         ordered: states are ordered, so that jumps of one position add up.
         score_is_posterior: `log_score` is the log-posterior up to a constant per position, so that a factor on the score
             changes nothing in the denoising step.
@@ -44,6 +45,7 @@ class Process(Protocol):
     num_states: int
     noise: Noise
     jumps_once: bool
+    longest: int | None
     ordered: bool
     score_is_posterior: bool
 

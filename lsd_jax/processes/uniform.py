@@ -27,6 +27,7 @@ class Uniform:
 
     name = "uniform"
     jumps_once = False
+    longest = None
     ordered = False
     score_is_posterior = False
 

@@ -22,6 +22,9 @@ from lsd_jax.samplers.schedule import Schedule, Step, StepParameters, nucleus
 class Condition(NamedTuple):
     """Infilling: positions that are given and never change; a prefix is the simplest case.
 
+    Where a process draws the length of a sequence, a condition says the length instead: it gives the pads, and what it does not
+    give is masked.
+
     Attributes:
         tokens_BL: the given tokens; elsewhere unread.
         fixed_BL: where they are given.

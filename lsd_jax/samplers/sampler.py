@@ -74,6 +74,7 @@ class Sampler:
         if self.length is not None and length not in (None, self.length):
             raise InputError(f"length={length}: the sampler was distilled for {self.length} tokens per sequence")
         length = self.length if length is None else length
+        length = model.process.longest if length is None else length
         if length is None:
             raise InputError("length=None: the sampler was made by name; say how many tokens a sequence has")
         check_kernel(self.kernel, model.process)

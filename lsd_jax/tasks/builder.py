@@ -133,8 +133,6 @@ def read_batches(source: Source, length: int, batch_size: int, seed: int) -> Ite
     """
     check_length(source, length)
     rows = _examples(str(prepared(source).data_path), "train")[jax.process_index() :: jax.process_count()]
-    if len(rows) < batch_size:
-        raise InputError(f"batch_size={batch_size}: the training split holds {len(rows)} examples for each process")
     dataset = grain.MapDataset.range(_FOREVER).map(_Batch(rows, length, batch_size, seed))
     return iter(dataset.to_iter_dataset())
 
@@ -152,12 +150,12 @@ class _Batch(grain.transforms.Map):
         self._order = functools.lru_cache(maxsize=2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self._seed, epoch]).permutation(len(self._rows))
+        return np.random.default_rng([self._seed, int(epoch)]).permutation(len(self._rows))
 
     def map(self, index: int) -> np.ndarray:
-        epoch, place = divmod(int(index), len(self._rows) // self._batch_size)
-        chosen = self._order(epoch)[place * self._batch_size : (place + 1) * self._batch_size]
+        epoch_B, place_B = divmod(index * self._batch_size + np.arange(self._batch_size), len(self._rows))
+        chosen = np.concatenate([self._order(epoch)[place_B[epoch_B == epoch]] for epoch in np.unique(epoch_B)])
         if (spare := self._rows.shape[1] - self._length) == 0:
             return self._rows[chosen].astype(np.int32)
-        starts = np.random.default_rng([self._seed, epoch, place]).integers(0, spare + 1, len(chosen))
+        starts = np.random.default_rng([self._seed, int(index), 1]).integers(0, spare + 1, len(chosen))
         return self._rows[chosen[:, None], starts[:, None] + np.arange(self._length)].astype(np.int32)

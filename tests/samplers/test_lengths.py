@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import lsd_jax as lsd
+from lsd_jax.distill.objectives.score_alignment import perturbed_prior
 from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import LogLinear
@@ -111,9 +112,26 @@ def test_noise_never_touches_a_pad():
     assert (np.asarray(x)[np.asarray(x0) != PAD] == process.mask).mean() > 0.9
 
 
+def test_alignment_starts_the_student_from_the_teachers_length():
+    process = Absorbing(S, LogLinear(), SHARES)
+    teacher = process.start(jnp.asarray(np.tile(SEQUENCES[WHOLE], (50, 1))))
+    start = np.asarray(perturbed_prior(jax.random.split(jax.random.key(0), len(teacher)), process, teacher, 2))
+    np.testing.assert_array_equal(start == PAD, np.asarray(teacher) == PAD)
+    assert 0.1 < (start[start != PAD] != process.mask).mean() < 0.9
+
+
 def test_what_does_not_fit_is_told():
     with pytest.raises(lsd.InputError, match=r"lengths=\(0.5, 0.1\): must be shares that sum to one"):
         Absorbing(S, LogLinear(), (0.5, 0.1))
     _, model = case()
     with pytest.raises(lsd.InputError, match="length=5: the process knows lengths up to 3"):
         lsd.sample(model, lsd.sampler("euler", 2), jax.random.key(0), 2, length=5)
+    with pytest.raises(lsd.InputError, match="length=5: the process knows lengths up to 3"):
+        lsd.distill(model, steps=(2,), data=np.zeros((64, 5), int))
+    with pytest.raises(lsd.InputError, match=r"row 1 has a pad \(token 2\) before its end"):
+        lsd.distill(model, steps=(2,), data=np.array([[0, 1, PAD], [0, PAD, 1]] * 64))
+    with pytest.raises(lsd.InputError, match="lengths='ab': must be numbers"):
+        Absorbing(S, LogLinear(), "ab")
+    assert lsd.sample(model, lsd.sampler("euler", 2), jax.random.key(0), 2).shape == (2, L)  # the model knows it
+    with pytest.raises(lsd.InputError, match="sequence_length=20: .* are for 22 tokens"):
+        lsd.load_model("ddit", "qm9.safetensors", Absorbing(31, LogLinear(), [0.05] * 20 + [0.0]))

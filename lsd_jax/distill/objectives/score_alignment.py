@@ -88,7 +88,7 @@ def student_states(
     key_B = jax.random.wrap_key_data(batch.key_data)
     if alignment.noise == "independent":
         key_B = jax.vmap(lambda key: jax.random.fold_in(key, 1 + step))(key_B)
-    start_BL = perturbed_prior(key_B, model.process, length, int(alignment.radius * length))
+    start_BL = perturbed_prior(key_B, model.process, batch.states[:, 0], int(alignment.radius * length))
     if alignment.gradient == "unrolled":
         return relaxed_rollout(key_B, model, student.sampler(length), start_BL)
     own = jax.lax.stop_gradient(student.sampler(length))
@@ -98,17 +98,24 @@ def student_states(
     return states, jax.lax.map(lambda pair: model.log_score(*pair), (states, own.schedule.time_grid[:-1]))
 
 
-def perturbed_prior(key_B: jax.Array, process: Process, length: int, radius: int) -> jax.Array:
-    """Prior states (B, L), up to `radius` positions of each replaced by random data tokens (eq. 9)."""
+def perturbed_prior(key_B: jax.Array, process: Process, teacher_BL: jax.Array, radius: int) -> jax.Array:
+    """Prior states (B, L), up to `radius` positions of each replaced by random data tokens (eq. 9).
 
-    def one(key):
+    Where positions jump once they have the lengths of the teacher's sequences, and a pad stays one.
+    """
+    length = teacher_BL.shape[1]
+
+    def one(key, teacher_L):
         key_prior, key_count, key_place, key_token = jax.random.split(jax.random.fold_in(key, int(PathStream.LAST)), 4)
-        prior_L = process.prior_sample(key_prior, (length,))
+        prior_L = process.start(teacher_L) if process.jumps_once else process.prior_sample(key_prior, (length,))
         count = jax.random.randint(key_count, (), 0, radius + 1)
         chosen_L = jax.random.permutation(key_place, length) < count
-        return jnp.where(chosen_L, jax.random.randint(key_token, (length,), 0, process.vocab_size), prior_L)
+        if process.longest is not None:
+            chosen_L = chosen_L & (prior_L == process.mask)
+        tokens = process.vocab_size if process.longest is None else process.pad
+        return jnp.where(chosen_L, jax.random.randint(key_token, (length,), 0, tokens), prior_L)
 
-    return jax.vmap(one)(key_B)
+    return jax.vmap(one)(key_B, teacher_BL)
 
 
 def scaled_score(process: Process, x, log_score_BLS: jax.Array, t: jax.Array) -> jax.Array:

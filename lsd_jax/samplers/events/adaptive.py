@@ -111,12 +111,13 @@ def _run(
     """
     process, length = model.process, x_BL.shape[1]
     threshold = rule.threshold.published if params.threshold is None else params.threshold
+    own_B = jnp.maximum((process.start(x_BL) == process.mask).sum(-1), 1)  # a sequence's own length, pads left out
     last = min(budget, length) - 1  # a call reveals one position or more, unless the network's answers are not numbers
 
     def call(carry):
         x_BL, memory, index, total_B = carry
         masked_BL = x_BL == process.mask
-        share_B = jnp.maximum(masked_BL.sum(-1), 1) / length
+        share_B = jnp.maximum(masked_BL.sum(-1), 1) / own_B
         t_B = process.time_of(process.mask_probability(jnp.ones(())) * share_B)
         log_score_BLS = params.scale(model.log_scores(x_BL, t_B))
         chosen_BL, memory = rule.choose(jax.nn.log_softmax(log_score_BLS), masked_BL, threshold, memory)

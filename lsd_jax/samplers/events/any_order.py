@@ -24,12 +24,13 @@ def any_order(
     """
     process = model.process
     x_BL, free_BL, masks_B = common.start(key_B, process, length, condition)
+    own_B = (process.start(x_BL) == process.mask).sum(-1)  # a sequence's own length, pads left out
     block_B = -(-masks_B // budget)
     place_BL = common.rank(jnp.where(free_BL, common.uniforms(key_B, length, length), 2.0))
 
     def call(x_BL, index):
         left_B = jnp.maximum(masks_B - index * block_B, 1)
-        m_B = process.mask_probability(jnp.ones(())) * left_B / length
+        m_B = process.mask_probability(jnp.ones(())) * left_B / jnp.maximum(own_B, 1)
         log_score_BLS = model.log_scores(x_BL, process.time_of(m_B))
         chosen_BL = free_BL & (place_BL >= (index * block_B)[:, None]) & (place_BL < ((index + 1) * block_B)[:, None])
         uniform_BL = common.uniforms(key_B, index, length)
