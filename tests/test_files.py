@@ -1,26 +1,25 @@
 """Files appear whole or not at all, also when several writers share a name."""
 
-import multiprocessing
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from lsd_jax.files import write_whole
 
-
-def _writer(path: pathlib.Path, letter: str) -> None:
-    for _ in range(200):
-        write_whole(path, letter * 10_000)
+_WRITER = """
+import pathlib, sys
+from lsd_jax.files import write_whole
+for _ in range(200):
+    write_whole(pathlib.Path(sys.argv[1]), sys.argv[2] * 10_000)
+"""
 
 
 def test_writers_of_one_file_do_not_disturb_each_other(tmp_path):
-    path, context = tmp_path / "record.json", multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_writer, args=(path, letter)) for letter in "ab"]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    path, root = tmp_path / "record.json", pathlib.Path(__file__).parents[1]
+    writers = [subprocess.Popen([sys.executable, "-c", _WRITER, path, letter], cwd=root) for letter in "ab"]
+    assert [writer.wait() for writer in writers] == [0, 0]
     assert path.read_text() in ("a" * 10_000, "b" * 10_000)
     assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
 

@@ -136,7 +136,7 @@ def test_taulders_unet_takes_values_and_shape_from_the_caller(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        (("bert",), {}, r"^name='bert': choose one of \['ddit', 'unet', 'sedd', .*'text', 'digits'\]"),
+        (("bert",), {}, r"^name='bert': choose one of \['ddit', 'unet', 'sedd', .*'text', .*'digits'\]"),
         (("text", "own.safetensors"), {}, "^weights='own.safetensors': 'text' names shipped weights"),
         (("ddit", ""), {}, "^weights='': ddit needs a file, a folder or a repository"),
         (("sedd", ""), {}, "^weights='': sedd needs"),
