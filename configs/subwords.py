@@ -6,8 +6,7 @@
 Data: the State of the Union addresses in 1,024 byte-pair tokens, 128 per sequence, which are some 443 characters; the character
 task's splits (configs/text.py): test blocks for every number, training text for orders and grids. The network was trained on a GPU
 (lsd_jax/shipped/weights/README.md); its bound is 4.60 bits per token of the validation split, 1.33 bits per character.
-Hardware and time: 2 CPU cores, which make some 60 evaluations of a sequence per second. The study has not been run to its end yet.
-Expect 93 to 95 % real words of 8 samples in 8 to 128 evaluations, 87 % of Euler with 8.
+Hardware and time: 2 CPU cores. The study has not been run to its end yet.
 """
 
 from ml_collections import ConfigDict
