@@ -1,139 +1,74 @@
-"""Samplers of a shipped model of molecules on the field's metrics, with as many molecules as the field takes.
+"""The field's metrics of molecules, for the rows that measurements/rows.py drew.
 
-python -m measurements.molecules draw --set=moses --students=RUN --students=RUN --output=FOLDER
-python -m measurements.molecules table --set=moses --samples=FOLDER --output=FILE.json
+    python -m measurements.molecules fcd --set=moses --samples=FOLDER        # on an accelerator
+    python -m measurements.molecules table --set=moses --samples=FOLDER --output=FILE.json
 
-`draw` runs every sampler, best on an accelerator, and writes one file per row: its tokens, its network evaluations, what test
-molecules cost it, and with --chemnet the Frechet ChemNet distance, whose network wants an accelerator too. RUN is the run directory of `--stage=distill --config=configs/molecules.py`, one per seed. `table` judges them, on
-CPUs: FCD and what belongs to it against the whole test split. A file that is there is not made again.
+`fcd` writes the Frechet ChemNet distance of every row beside it, since ChemNet wants an accelerator. `table` judges all the rest, on
+CPUs, against the whole test split, and the distance too where `fcd` has not written it. A row that is done is not done again.
 """
 
 import argparse
 import concurrent.futures
 import importlib.metadata
 import json
+import multiprocessing
 import pathlib
 import sys
-import time
-import zlib
-from collections.abc import Iterator
-from typing import Any
 
-import jax
 import numpy as np
 
-import lsd_jax as lsd
 from lsd_jax.experiment.records import environment, revision, write_json
 from lsd_jax.files import write_whole
-from lsd_jax.keys import sequence_keys
 from lsd_jax.metrics import fid
 from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.metrics.metric import Metrics
-from lsd_jax.metrics.molecules import chemistry, fcd
+from lsd_jax.metrics.molecules import chemistry
+from lsd_jax.metrics.molecules import fcd as chemnet
 from lsd_jax.metrics.molecules import table as tables
-from lsd_jax.models.model import Diffusion
-from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.samplers.likelihood import path_costs
-from lsd_jax.samplers.sampler import Sampler
-from lsd_jax.samplers.simulate import draw_and_count
 from lsd_jax.tasks.molecules import Molecules
 from lsd_jax.tasks.task import Judge
+from measurements.rows import SETS
 
-SETS = {"moses": (25, 56), "qm9": (31, 22)}  # vocab_size, sequence_length
-FEW = (4, 8, 16, 32)
-_GOLDEN = Coupling("low_discrepancy", "golden")
-# Row -> (sampler, settings, its numbers of steps; 0: as many as there are positions).
-RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
-    "Euler": ("euler", {}, (4, 8, 16, 32, 64, 128)),
-    "one token at a time (exact)": ("first_hitting", {}, (0,)),
-    "one token at a time, surest first": ("margin", {}, (0,)),
-    "golden order, cosine grid": ("tweedie", {"grid": "cosine", "coupling": _GOLDEN}, FEW),
-    "Tweedie, cosine grid": ("tweedie", {"grid": "cosine"}, FEW),
-    "MaskGIT, cosine grid, choice T=1": ("maskgit_cool", {"grid": "cosine"}, FEW),
-    "top-k margin": ("margin", {}, FEW),
-    "Euler, T=0.8": ("euler", {"temperature": 0.8}, FEW),
-    "ReMDM conf, top-p 0.9": ("remdm_conf", {"top_p": 0.9}, FEW),
-    "k-Gillespie": ("gillespie", {}, FEW),
-    "entropy bound": ("eb", {}, (8, 16)),
-}
+_NATS = ("nats", "quarter", "elbo", "alone_nats")
 
 
-def rows(length: int, students: list[pathlib.Path]) -> Iterator[tuple[str, int, int, Sampler]]:
-    """(name, steps, seed of a student's fit, sampler) of every row."""
-    for seed, run in enumerate(students):
-        files = sorted(run.glob("students/path_kl_student/M*/student.json"))
-        if not files:
-            raise SystemExit(f"error: --students={str(run)!r}: holds no student.json")
-        for file in files:
-            student = lsd.load_sampler(file)
-            yield "path-KL student", student.schedule.steps, seed, student
-    for name, (kind, settings, budgets) in RIVALS.items():
-        for steps in budgets:
-            if steps <= 6 * length:
-                yield name, steps or length, 0, lsd.sampler(kind, steps or length, **settings)
-
-
-def draw(args: argparse.Namespace, argv: list[str]) -> None:
-    """Writes one .npz per row."""
-    vocab_size, length = SETS[args.set]
-    task = Molecules(lsd.Data("molecules", path=args.set, vocab_size=vocab_size, sequence_length=length))
-    model, held_out = lsd.load_model(args.set), task.split("test")[: args.held_out]
-    facts = {"command": " ".join(["python -m measurements.molecules", *argv]), "revision": revision(), **environment()}
-
-    def one(name: str, steps: int, seed: int, sampler: Sampler) -> str:
-        path = args.output / f"{name.replace(' ', '_')}-{steps}-{seed}.npz"
-        if path.exists():
-            return f"{path.name} exists"
-        began = time.monotonic()
-        bound = sampler.bound_to(model, length)
-        keys = sequence_keys(jax.random.key(zlib.crc32(path.name.encode())), args.count)
-        tokens, calls = draw_and_count(model, bound, keys, args.batch_size)
-        found = {"tokens": tokens, "calls": calls, **_nats(model, bound, held_out, args)}
-        found |= _fcd([task.decode(row) for row in tokens], gaussians, args)
-        record = json.dumps({**facts, "name": name, "steps": steps, "seed": seed})
-        write_whole(path, lambda stream: np.savez_compressed(stream, record=record, **found))
-        return f"{path.name}: {time.monotonic() - began:.0f} s"
-
+def fcd(args: argparse.Namespace, argv: list[str]) -> None:
+    """Writes {"fcd": [value, low, high], ...} of the valid molecules beside every row. RDKit and the roots have processes of their own."""
     gaussians = {}
     for entry in args.chemnet:
         suffix, _, file = entry.partition("=")
         with np.load(file) as saved:
             gaussians["fcd" + suffix] = fid.Gaussian(saved["mean"], saved["covariance"])
-    args.output.mkdir(parents=True, exist_ok=True)
-    with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:  # programs are compiled beside each other
-        wanted = [row for row in rows(length, args.students) if not args.only or f"{row[0]} {row[1]}" in args.only]
-        if not wanted:
-            raise SystemExit(f'error: --only={args.only}: names no row, which is a sampler and its steps, as "Euler 8"')
-        jobs = [pool.submit(one, *row) for row in wanted]
-        for job in concurrent.futures.as_completed(jobs):
-            print(job.result(), flush=True)
+    task = Molecules(SETS[args.set])
+    todo = [file for file in sorted(args.samples.glob("*.npz")) if not _beside(file).exists()]
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(args.processes, mp_context=context) as pool:
+        texts = {}
+        for file in todo:
+            with np.load(file) as saved:
+                texts[file] = pool.submit(
+                    chemistry.canonical, [task.decode(row) for row in saved["tokens"][: args.count]]
+                )
+        found = {}
+        for file, job in texts.items():
+            valid = [text for text in job.result() if text]
+            if len(valid) >= chemnet.LEAST:
+                features = chemnet.features(valid)
+                found[file] = pool.submit(chemnet.distances, features, gaussians, args.seed, args.resamples)
+                print(file.name, len(valid), flush=True)
+        for file, job in found.items():
+            write_whole(_beside(file), json.dumps(job.result()))
 
 
-def _nats(model: Diffusion, bound: Sampler, held_out: np.ndarray, args: argparse.Namespace) -> dict[str, np.ndarray]:
-    """-log p (n,) of test molecules, nats, of all paths and of a quarter, and the bound; nothing where there is no likelihood."""
-    if not len(held_out) or not bound.has_likelihood(model.process):
-        return {}
-    costs = path_costs(model, bound, jax.random.key(args.seed), held_out, args.paths, args.batch_size)
-    found = {"nats": costs.weighted(), "elbo": costs.elbo, "exact": np.array(costs.exact)}
-    return found if costs.exact else {**found, "quarter": costs.weighted(max(args.paths // 4, 1))}
-
-
-def _fcd(smiles: list[str], gaussians: dict[str, fid.Gaussian], args: argparse.Namespace) -> dict[str, np.ndarray]:
-    """name -> (value, low, high) of the valid molecules."""
-    if not gaussians:
-        return {}
-    valid = [text for text in chemistry.canonical(smiles) if text]
-    if len(valid) < fcd.LEAST:
-        return {}
-    found = fcd.distances(fcd.features(valid), gaussians, args.seed, args.resamples)
-    return {name: np.array(values) for name, values in found.items()}
+def _beside(row: pathlib.Path) -> pathlib.Path:
+    return row.with_suffix(".fcd.json")
 
 
 def table(args: argparse.Namespace, argv: list[str]) -> None:
     """Judges the rows and writes the record; a part of it after every row."""
-    vocab_size, length = SETS[args.set]
-    data = lsd.Data("molecules", path=args.set, vocab_size=vocab_size, sequence_length=length)
-    task = Molecules(data, Judge(references=args.references))
+    if args.output is None:
+        raise SystemExit("error: --output: table writes a JSON file")
+    task = Molecules(SETS[args.set], Judge(references=args.references))
     record = {
         "command": " ".join(["python -m measurements.molecules", *argv]),
         "revision": revision(),
@@ -153,11 +88,10 @@ def table(args: argparse.Namespace, argv: list[str]) -> None:
             continue
         with np.load(file) as saved:
             made, tokens = json.loads(str(saved["record"])), saved["tokens"]
-            known = "fcd" in saved and len(tokens) <= args.count
+            known = json.loads(_beside(file).read_text()) if _beside(file).exists() else {}
             whole = not args.only or (f"{made['name']} {made['steps']}" in args.only and made["seed"] == 0)
             metrics = _judged(task, tokens[: args.count], task.has_fcd and not known, whole, args)
-            metrics |= {name: mean_interval(saved[name]) for name in ("nats", "quarter", "elbo") if name in saved}
-            metrics |= {name: saved[name].tolist() for name in ("fcd", "fcd_sf") if known and name in saved}
+            metrics |= known | {name: mean_interval(saved[name]) for name in _NATS if name in saved}
             exact, nats = bool(saved.get("exact", False)), saved["nats"].tolist() if "nats" in saved else []
             nfe = float(saved["calls"].mean())
         facts = {"file": file.name, "name": made["name"], "steps": made["steps"], "seed": made["seed"], "drawn": made}
@@ -185,31 +119,23 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one of the two parts."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("draw", "table"))
-    parser.add_argument("--set", choices=SETS, default="moses")
-    parser.add_argument("--output", required=True, type=pathlib.Path, help="draw: a folder; table: a JSON file")
+    parser.add_argument("part", choices=("fcd", "table"))
+    parser.add_argument("--set", choices=("moses", "qm9"), default="moses")
+    parser.add_argument("--samples", required=True, type=pathlib.Path, help="the folder that measurements.rows wrote")
+    parser.add_argument("--output", type=pathlib.Path, help="table: a JSON file")
     parser.add_argument(
-        "--students", action="append", default=[], type=pathlib.Path, help="draw: a run directory; repeat"
-    )
-    parser.add_argument("--samples", type=pathlib.Path, help="table: the folder that draw wrote")
-    parser.add_argument(
-        "--only", action="append", default=[], help='a row, for example "Euler 8"; table: that is judged whole; repeat'
+        "--only", action="append", default=[], help='table: a row that is judged whole, "Euler 8"; repeat'
     )
     parser.add_argument("--count", type=int, default=10_000, help="molecules per row")
-    parser.add_argument("--held_out", type=int, default=256, help="draw: test molecules for the likelihood")
-    parser.add_argument("--paths", type=int, default=32, help="draw: orders that it is weighted over")
-    parser.add_argument("--batch_size", type=int, default=2000)
-    parser.add_argument("--threads", type=int, default=4, help="draw: rows at a time")
     parser.add_argument("--references", type=int, default=0, help="table: test molecules; 0: all")
     parser.add_argument(
-        "--chemnet", action="append", default=[], metavar="SUFFIX=FILE", help="draw: ChemNet statistics; repeat"
+        "--chemnet", action="append", default=[], metavar="SUFFIX=FILE", help="fcd: ChemNet statistics; repeat"
     )
+    parser.add_argument("--processes", type=int, default=8, help="fcd: beside ChemNet")
     parser.add_argument("--resamples", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    if args.part == "table" and args.samples is None:
-        parser.error("table needs --samples, the folder that draw wrote")
-    (draw if args.part == "draw" else table)(args, argv)
+    (fcd if args.part == "fcd" else table)(args, argv)
     return 0
 
 

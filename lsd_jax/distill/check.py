@@ -143,9 +143,10 @@ def check_potentials(
         )
     if optimization.steps and optimization.objective != "path_kl":
         raise InputError(f"potentials={count}: go with objective 'path_kl', or without an optimization")
-    if process.vocab_size > absorbing.MAX_VOCAB:
+    if not process.jumps_once and process.vocab_size > absorbing.MAX_TABLE:
         raise InputError(
-            f"potentials={count}: need a table of {process.vocab_size} tokens squared; at most {absorbing.MAX_VOCAB} tokens"
+            f"potentials={count}: under uniform noise need a table of {process.vocab_size} tokens squared; at most "
+            f"{absorbing.MAX_TABLE} tokens"
         )
     available, where = (teacher.paths, "teacher paths") if teacher.source == "samples" else (rows, "training sequences")
     if count > available:

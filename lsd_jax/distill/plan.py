@@ -23,6 +23,7 @@ from lsd_jax.distill.settings import StudentSettings
 from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers import orders
 from lsd_jax.samplers import schedule as fixed_grids
@@ -41,12 +42,12 @@ _JUDGED_ORDERS = 2  # of every unseen path
 
 
 class Plan(NamedTuple):
-    """A student's coupling, its M + 1 times, what the search measured, and potentials (M, D, S, S) if there are any."""
+    """A student's coupling, its M + 1 times, what the search measured, and potentials (M, D, S, S), or their factors, if there are any."""
 
     coupling: Coupling
     times: np.ndarray
     metrics: dict[str, Any]
-    log_potential: np.ndarray | None = None
+    log_potential: np.ndarray | Factors | None = None
 
 
 class Problem(NamedTuple):

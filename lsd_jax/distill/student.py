@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax.errors import InputError
+from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel, StagedKernel
@@ -28,7 +29,7 @@ class Student:
         kernel: the base sampler.
         coupling: where its randomness comes from.
         coefficient: what Phi multiplies, "score" or "log_score".
-        log_potential: pair potentials (M, D, S, S), fitted before any gradient step, or None.
+        log_potential: pair potentials (M, D, S, S) or their factors, fitted before any gradient step, or None.
         top_p: share of the probability that tokens are drawn from; set after all fitting, which it would make infinite.
     """
 
@@ -38,7 +39,7 @@ class Student:
     kernel: Kernel | StagedKernel = dataclasses.field(metadata={"static": True})
     coupling: Coupling = dataclasses.field(metadata={"static": True})
     coefficient: str = dataclasses.field(metadata={"static": True})
-    log_potential: jax.Array | None = None
+    log_potential: jax.Array | Factors | None = None
     top_p: float = dataclasses.field(default=1.0, metadata={"static": True})
 
     @property
@@ -74,7 +75,7 @@ def init_student(
     steps: int,
     time_grid: np.ndarray | None = None,
     temperature: float = 1.0,
-    log_potential: np.ndarray | None = None,
+    log_potential: np.ndarray | Factors | None = None,
 ) -> Student:
     """A student that *is* its base sampler: neutral parameters but for a temperature, equal steps, or those of `time_grid`.
 
@@ -99,5 +100,5 @@ def init_student(
         jnp.asarray(logits, jnp.float32),
         jnp.full(steps, start_temperature(temperature), jnp.float32),
     )
-    tables = None if log_potential is None else jnp.asarray(log_potential, jnp.float32)
-    return Student(logits, neutral, log_temperature, kernel, coupling, coefficient, tables)
+    potentials = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), log_potential)
+    return Student(logits, neutral, log_temperature, kernel, coupling, coefficient, potentials)

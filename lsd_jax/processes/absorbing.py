@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from lsd_jax.errors import InputError
 from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.noise import Noise, check_states
-from lsd_jax.processes.potentials import PairTransition
+from lsd_jax.processes.potentials import Factors, PairTransition
 from lsd_jax.processes.soft import SOFT_FLOOR, is_soft
 from lsd_jax.processes.transition import Transition, jump_where
 
@@ -225,7 +225,7 @@ class Absorbing:
         m_t, m_u = self.mask_probability(t), self.mask_probability(u)
         return jax.nn.log_softmax(log_score_BLS) + jnp.log(factor * (m_t - m_u) / m_t)
 
-    def coupled(self, transition: Transition, log_potential_DSS: jax.Array) -> Transition:
+    def coupled(self, transition: Transition, log_potential_DSS: jax.Array | Factors) -> Transition:
         """Potentials between tokens revealed in the same step."""
         fields = transition.x_BL, transition.log_stay_BL, transition.log_destination_BLS
         return PairTransition(*fields, log_potential_DSS)

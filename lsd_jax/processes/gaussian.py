@@ -20,6 +20,7 @@ import numpy as np
 from lsd_jax.errors import InputError
 from lsd_jax.processes.draws import fine_uniform
 from lsd_jax.processes.noise import Noise, check_states
+from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.soft import SOFT_FLOOR, is_soft
 from lsd_jax.processes.transition import Transition, from_log_probs, jump_where
 
@@ -221,7 +222,7 @@ class DiscretizedGaussian:
         log_back_BLS = jnp.log(jnp.maximum(back_BLS, jnp.finfo(jnp.float32).tiny))
         return log_back_BLS + self.log_transition(sigma_bar_t - sigma_bar_u).T[x_BL]
 
-    def coupled(self, transition: Transition, log_potential_DSS: jax.Array) -> Transition:
+    def coupled(self, transition: Transition, log_potential_DSS: jax.Array | Factors) -> Transition:
         """Raises ValueError: pair potentials have no form for ordered states."""
         raise InputError("potentials=...: need the absorbing or the uniform process, not 'gaussian'")
 

@@ -19,24 +19,36 @@ from lsd_jax.processes.transition import Transition
 _matmul = functools.partial(jnp.matmul, precision="highest")
 
 
+class Factors(NamedTuple):
+    """Pair potentials of low rank R, for vocabularies whose tables would be too large.
+
+    Attributes:
+        left_DSR: what the token to the left says, by distance - 1.
+        own_DRS: what it means for the own token. A potential is the inner product of the two.
+    """
+
+    left_DSR: jax.Array
+    own_DRS: jax.Array
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PairTransition(Transition):
     """A transition with potentials between positions that jump in the same step.
 
     Attributes:
-        log_potential_DSS: potentials (distance - 1, token to the left, own token), added between a position that jumps and
-            the nearest one to its left that jumps in the same step, up to D apart.
+        log_potential_DSS: potentials (distance - 1, token to the left, own token), or their factors, added between a
+            position that jumps and the nearest one to its left that jumps in the same step, up to D apart.
     """
 
-    log_potential_DSS: jax.Array
+    log_potential_DSS: jax.Array | Factors
 
     def draw_destinations(self, jump_BL: jax.Array, uniform_BL: jax.Array) -> jax.Array:
         distance_BL, _ = nearest_left(jump_BL)
 
         def draw(left_B, position):
             log_destination_BS, jump_B, uniform_B, distance_B = position
-            log_potential_BS = _potential(self.log_potential_DSS, distance_B, left_B)
+            log_potential_BS = potential(self.log_potential_DSS, distance_B, left_B)
             token_B = inverse_cdf(log_destination_BS + log_potential_BS, uniform_B)
             return jnp.where(jump_B, token_B, left_B), token_B
 
@@ -48,7 +60,7 @@ class PairTransition(Transition):
         token_BL = self._readable(token_BL)
         distance_BL, left_BL = nearest_left(jump_BL)
         left_BL = jnp.take_along_axis(token_BL, left_BL, 1)
-        log_potential_BLS = _potential(self.log_potential_DSS, distance_BL, left_BL)
+        log_potential_BLS = potential(self.log_potential_DSS, distance_BL, left_BL)
         return self._chosen(self.log_destination_BLS + log_potential_BLS, token_BL)
 
 
@@ -139,7 +151,19 @@ def nearest_left(jump_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(left_BL < 0, 0, position_L[None] - left_BL), jnp.maximum(left_BL, 0)
 
 
-def _potential(log_potential_DSS: jax.Array, distance: jax.Array, left: jax.Array) -> jax.Array:
+def potential(log_potential_DSS: jax.Array | Factors, distance: jax.Array, left: jax.Array) -> jax.Array:
+    """Potentials (..., S) of every token, given distance (...) and token (...) to the left; zeros at distances not held."""
+    if isinstance(log_potential_DSS, Factors):
+        return _product(log_potential_DSS, distance, left)
     reach = log_potential_DSS.shape[0]
     found = log_potential_DSS[jnp.clip(distance - 1, 0, reach - 1), left]
     return jnp.where(((distance > 0) & (distance <= reach))[..., None], found, 0.0)
+
+
+def _product(factors: Factors, distance: jax.Array, left: jax.Array) -> jax.Array:
+    """One matrix product for all distances: the rows of the other distances are zero, and none of (..., R, S) is gathered."""
+    reach, _, rank = factors.left_DSR.shape
+    said = factors.left_DSR[jnp.clip(distance - 1, 0, reach - 1), left]
+    at = jax.nn.one_hot(distance - 1, reach, dtype=said.dtype)
+    rows = (at[..., None] * said[..., None, :]).reshape(*distance.shape, reach * rank)
+    return _matmul(rows, factors.own_DRS.reshape(reach * rank, -1))

@@ -16,6 +16,7 @@ from lsd_jax.errors import InputError
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.noise import Noise
+from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.transition import Transition
 from lsd_jax.processes.uniform import Uniform
 
@@ -129,8 +130,8 @@ class Process(Protocol):
     ) -> jax.Array:
         """Log-probabilities of jumping by q(x_u | x_t, x_0) averaged over the posterior; `factor` is LSD's coefficient."""
 
-    def coupled(self, transition: Transition, log_potential_DSS: jax.Array) -> Transition:
-        """The transition with pair potentials (D, S, S) between its tokens, where the process has them."""
+    def coupled(self, transition: Transition, log_potential_DSS: jax.Array | Factors) -> Transition:
+        """The transition with pair potentials (D, S, S), or their factors, between its tokens, where the process has them."""
 
 
 def token_dtype(num_states: int) -> type:

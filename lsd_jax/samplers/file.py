@@ -11,10 +11,11 @@ import numpy as np
 
 from lsd_jax.errors import InputError, checked_path
 from lsd_jax.processes.noise import make_noise
+from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.process import SETTINGS, Process, make_process
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import check_kernel
-from lsd_jax.samplers.record import FORMAT
+from lsd_jax.samplers.record import FORMATS
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.sampler import Sampler, check_coupling
 from lsd_jax.samplers.schedule import COEFFICIENTS, Schedule, StepParameters
@@ -78,8 +79,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
         raise InputError(f"student={str(path)!r}: is not JSON: {error}") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise InputError(f"student={str(path)!r}: field 'format' is not {FORMAT!r}")
+    if not isinstance(record, dict) or record.get("format") not in FORMATS:
+        raise InputError(f"student={str(path)!r}: field 'format' is not one of {FORMATS}")
     if missing := [field for field in _REQUIRED if field not in record]:
         raise InputError(f"student={str(path)!r}: missing fields {missing}")
     try:
@@ -134,12 +135,23 @@ def _check(record: dict[str, Any]) -> None:
     coupling.keeps_thresholds(process)
     coupling.check_length(record["sequence_length"])
     with _field("potentials"):
+        if len({np.shape(entry.get("left", ())) for entry in _entries(record)}) > 1:
+            raise InputError("'potentials' has factors of several ranks, or factors and tables")
         for entry in _entries(record):
             distance = entry.get("distance", 0)
             if not 0 <= entry.get("step", -1) < steps or distance < 1 or (distance > 1 and not process.jumps_once):
                 raise InputError("'potentials' names a step or distance that does not exist")
-            if np.asarray(entry.get("log_potential", ()), float).shape != (process.vocab_size,) * 2:
-                raise InputError(f"'potentials' needs tables of {process.vocab_size} times {process.vocab_size} values")
+            _check_table(entry, process.vocab_size, process.jumps_once)
+
+
+def _check_table(entry: dict[str, Any], vocab: int, may_be_factors: bool) -> None:
+    """Raises ValueError where an entry holds neither a table (S, S) nor, where positions jump once, factors (S, R) and (R, S)."""
+    if "left" in entry:
+        left, own = (np.asarray(entry.get(name, ()), float) for name in ("left", "own"))
+        if not (may_be_factors and left.ndim == 2 and left.shape == own.T.shape and len(left) == vocab):
+            raise InputError(f"'potentials' needs factors of {vocab} times R and R times {vocab} values, under masking")
+    elif np.asarray(entry.get("log_potential", ()), float).shape != (vocab,) * 2:
+        raise InputError(f"'potentials' needs tables of {vocab} times {vocab} values")
 
 
 def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -147,12 +159,19 @@ def _entries(record: dict[str, Any]) -> list[dict[str, Any]]:
     return record.get("potentials", record.get("neighbours", ()))
 
 
-def _potentials(record: dict[str, Any]) -> jnp.ndarray | None:
-    entries, vocab = _entries(record), record["vocab_size"]
+def _potentials(record: dict[str, Any]) -> jnp.ndarray | Factors | None:
+    entries = _entries(record)
     if not entries:
         return None
-    reach = max(entry["distance"] for entry in entries)
-    tables = np.zeros((record["steps"], reach, vocab, vocab), np.float32)
+    if "left" not in entries[0]:
+        return _stacked(record["steps"], entries, "log_potential")
+    return Factors(*(_stacked(record["steps"], entries, name) for name in ("left", "own")))
+
+
+def _stacked(steps: int, entries: list[dict[str, Any]], field: str) -> jnp.ndarray:
+    """The entries' arrays by step and distance, with zeros where there is none."""
+    reach, shape = max(entry["distance"] for entry in entries), np.shape(entries[0][field])
+    stacked = np.zeros((steps, reach, *shape), np.float32)
     for entry in entries:
-        tables[entry["step"], entry["distance"] - 1] = entry["log_potential"]
-    return jnp.asarray(tables)
+        stacked[entry["step"], entry["distance"] - 1] = entry[field]
+    return jnp.asarray(stacked)

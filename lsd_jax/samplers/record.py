@@ -9,22 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax.files import write_whole
+from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel, StagedKernel
 from lsd_jax.samplers.schedule import Schedule
 
-FORMAT = "lsd_jax.student/1"
+# A reader of the first alone would misread a file of the second, which has sequences of several lengths.
+FORMATS = ("lsd_jax.student/1", "lsd_jax.student/2")
 
 
 def to_record(
     process: Process, kernel: Kernel | StagedKernel, coupling: Coupling, schedule: Schedule, length: int
 ) -> dict[str, Any]:
     """What draws a sample, as a JSON-serializable record."""
-    params, spread = schedule.params, dataclasses.asdict(coupling)
+    params, spread, described = schedule.params, dataclasses.asdict(coupling), describe(process)
     return {
-        "format": FORMAT,
-        **describe(process),
+        "format": FORMATS["lengths" in described],
+        **described,
         "kernel": kernel.name,
         "coupling": {
             name: list(value) if isinstance(value, tuple) else value for name, value in spread.items() if value != ()
@@ -48,13 +50,19 @@ def _floats(values: Any) -> list[float]:
     return [float(value) for value in np.asarray(values)]
 
 
-def _tables(log_potential: np.ndarray) -> list[dict[str, Any]]:
-    """The potentials that are not all zero, by step and distance."""
+def _tables(log_potential: np.ndarray | Factors) -> list[dict[str, Any]]:
+    """The potentials that are not all zero, by step and distance: tables, or the two factors of each."""
+    whole = not isinstance(log_potential, Factors)
+    parts = (
+        {"log_potential": log_potential} if whole else {"left": log_potential.left_DSR, "own": log_potential.own_DRS}
+    )
+    rounded = {name: np.round(np.asarray(part, float), 4) for name, part in parts.items()}
+    steps, reach = next(iter(rounded.values())).shape[:2]
     return [
-        {"step": k, "distance": d + 1, "log_potential": np.round(np.asarray(table, float), 4).tolist()}
-        for k, tables in enumerate(np.asarray(log_potential))
-        for d, table in enumerate(tables)
-        if table.any()
+        {"step": k, "distance": d + 1, **{name: part[k, d].tolist() for name, part in rounded.items()}}
+        for k in range(steps)
+        for d in range(reach)
+        if all(part[k, d].any() for part in rounded.values())
     ]
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax.errors import InputError
+from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.transition import Transition
 
@@ -25,8 +26,8 @@ class StepParameters:
         log_temperature: logarithm of the temperature of the token drawn; it never changes how many tokens jump.
         coefficient: "score" multiplies the score by Phi (Fu et al. 2025, eq. 5); "log_score" multiplies its logarithm
             (the authors' released code).
-        log_potential: pair potentials (D, S, S) between the tokens of one step (processes/potentials.py), (M, D, S, S) in a
-            schedule; None draws them independently. Where positions jump many times D is 1.
+        log_potential: pair potentials (D, S, S) between the tokens of one step, or their factors (processes/potentials.py);
+            (M, D, S, S) in a schedule; None draws them independently. Where positions jump many times D is 1.
         top_p: tokens are drawn from the smallest set that holds this share of the probability (Holtzman et al. 2020).
         threshold: of an adaptive event sampler, which reads that of the first step; None is the published one.
     """
@@ -34,7 +35,7 @@ class StepParameters:
     log_coefficient: jax.Array
     log_temperature: jax.Array
     coefficient: str = dataclasses.field(default="score", metadata={"static": True})
-    log_potential: jax.Array | None = None
+    log_potential: jax.Array | Factors | None = None
     top_p: float = dataclasses.field(default=1.0, metadata={"static": True})
     threshold: jax.Array | None = None
 

@@ -10,6 +10,7 @@ import pytest
 
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.noise import make_noise
+from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.process import Process, make_process
 from lsd_jax.samplers.coupling import IID, Coupling
 from lsd_jax.samplers.file import load_sampler, process_of, read
@@ -113,6 +114,25 @@ def test_files_of_earlier_versions_call_potentials_neighbours(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, new, old)
 
 
+def test_factors_of_potentials_come_back(tmp_path):
+    rng = np.random.default_rng(0)
+    factors = Factors(
+        *(np.round(rng.normal(size=shape), 4).astype(np.float32) for shape in ((M, 2, S, 3), (M, 2, 3, S)))
+    )
+    ours = learned("tweedie", PROCESSES["absorbing"])
+    params = dataclasses.replace(ours.schedule.params, log_potential=jax.tree.map(jnp.asarray, factors))
+    ours = dataclasses.replace(ours, schedule=dataclasses.replace(ours.schedule, params=params))
+    ours.save(tmp_path / "student.json")
+    loaded = load_sampler(tmp_path / "student.json")
+    jax.tree.map(np.testing.assert_array_equal, loaded.schedule.params.log_potential, params.log_potential)
+
+
+def test_only_a_file_with_lengths_needs_a_reader_of_them():
+    several = dataclasses.replace(PROCESSES["absorbing"], lengths=(0.0,) * L + (1.0,))
+    assert learned("tweedie", several).record()["format"] == "lsd_jax.student/2"
+    assert learned("tweedie", PROCESSES["absorbing"]).record()["format"] == "lsd_jax.student/1"
+
+
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_process_comes_back_from_its_fields(name):
     described = json.loads(json.dumps(describe(PROCESSES[name])))
@@ -142,6 +162,19 @@ def test_a_process_comes_back_from_its_fields(name):
         ({"kernel": "maskgit", "coupling": {"name": "shared"}}, "coupling.name='shared': must be 'iid'"),
         ({"potentials": [{"step": 3, "distance": 1, "log_potential": np.zeros((S, S)).tolist()}]}, "step or distance"),
         ({"neighbours": [{"step": 0, "distance": 1, "log_potential": [[0.0]]}]}, "tables of 5 times 5"),
+        (
+            {"potentials": [{"step": 0, "distance": 1, "left": [[0.0]] * S, "own": [[0.0]]}]},
+            "factors of 5 times R and R times 5",
+        ),
+        (
+            {
+                "potentials": [
+                    {"step": k, "distance": 1, "left": [[0.0] * (1 + k)] * S, "own": [[0.0] * S] * (1 + k)}
+                    for k in (0, 1)
+                ]
+            },
+            "factors of several ranks",
+        ),
     ],
 )
 def test_bad_files_are_named(tmp_path, change, message):

@@ -276,12 +276,19 @@ def test_lengths_that_do_not_fit_are_told(student_torch, tmp_path):
             student_torch.load(str(tmp_path / "bad.json"))
 
 
+def test_factors_are_the_table_that_is_their_product(student_torch):
+    left, own = RNG.normal(size=(S, 2)), RNG.normal(size=(2, S))
+    entries = [{"step": 1, "distance": 2, "left": left.tolist(), "own": own.tolist()}]
+    (table,) = student_torch.tables_of({"potentials": entries}, 1).values()
+    np.testing.assert_allclose(table, left @ own, rtol=1e-5)
+
+
 def test_what_it_cannot_run_is_told(student_torch, tmp_path):
     process = lsd.Absorbing(S, lsd.LogLinear())
     make(process, "tweedie", GOLDEN).save(tmp_path / "student.json")
     text = (tmp_path / "student.json").read_text()
     for old, new, message in (
-        ("lsd_jax.student/1", "other/2", "field 'format'"),
+        ("lsd_jax.student/1", "other/3", "field 'format'"),
         ('"kernel": "tweedie"', '"kernel": "remdm_cap"', "kernel 'remdm_cap' is not implemented here"),
         ('"process": "absorbing"', '"process": "gaussian"', "process 'gaussian' is not implemented here"),
         ('"steps": 4', '"steps": 5', "'time_grid' does not fall"),

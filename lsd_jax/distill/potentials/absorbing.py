@@ -1,6 +1,6 @@
 """Pair potentials where a position jumps once: tokens revealed in one step need not be independent, at no further evaluation.
 
-A step draws its tokens from left to right. A table of potentials for the distance and the token of the nearest position
+A step draws its tokens from left to right. A table of potentials, or two factors of one for large vocabularies, for the distance and the token of the nearest position
 revealed in the same step tilts the network's marginals (the copula idea of Liu et al. 2024, arXiv 2410.01949, with a table
 in place of a second model). Orders that gain by it reveal neighbors together while nothing else is known yet: the first
 step shows pairs, the following steps sweep through what lies between them.
@@ -18,18 +18,21 @@ from lsd_jax import parallel
 from lsd_jax.distill.plan import Plan, class_plan
 from lsd_jax.distill.potentials.fit import PRECISION, fit_table, split
 from lsd_jax.models.model import Diffusion
-from lsd_jax.processes.potentials import nearest_left
+from lsd_jax.processes.potentials import Factors, nearest_left, potential
 from lsd_jax.samplers.bridge import bridge_state
 
 REACH = 4  # tokens farther apart are independent
-MAX_VOCAB = 256  # of a table (REACH, S, S) per step
+MAX_TABLE = 256  # tokens of a table (REACH, S, S) per step; larger vocabularies get factors
+RANK = 16
+_FACTOR_PRECISION = 1.0  # of a Gaussian prior on what factors hold: a potential has a standard deviation of 4
+_ROWS = 4096  # pairs per gradient of the factors
 _SEQUENCES = 16  # per device and pass
 
 
 class Fit(NamedTuple):
-    """Potentials (M, REACH, S, S), and nats per sequence on unseen sequences without and with them."""
+    """Potentials (M, REACH, S, S) or their factors, and nats per sequence on unseen sequences without and with them."""
 
-    log_potential: np.ndarray
+    log_potential: np.ndarray | Factors
     independent_nats: float
     nats: float
 
@@ -58,7 +61,8 @@ def fit(model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax.Array) -> F
     """The potentials of every step by maximum a posteriori; zeros where unseen sequences do not gain by them."""
     vocab, unseen_from = model.process.vocab_size, split(len(tokens))
     unseen_count = len(tokens) - unseen_from
-    tables = np.zeros((len(plan.times) - 1, REACH, vocab, vocab), np.float32)
+    neutral, fit_pairs = (_zeros(vocab), _fit_table) if vocab <= MAX_TABLE else (_no_factors(vocab), _fit_factors)
+    found = [neutral] * (len(plan.times) - 1)
     before = after = 0.0
     for k, (t, u) in enumerate(zip(plan.times[:-1], plan.times[1:])):
         revealed_PL = _revealed(model, plan, tokens, key_B, t, u)
@@ -70,20 +74,16 @@ def fit(model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax.Array) -> F
         log_posterior_PLS = _log_posteriors(model, plan, tokens[rows], key_B[rows], t)
         left_PL = np.take_along_axis(tokens, left_PL, 1)
         arrays = (log_posterior_PLS, distance_PL[rows] - 1, left_PL[rows], tokens[rows])
-        neutral = jnp.zeros((REACH, vocab, vocab))
         alone = float(_nll(neutral, *_chosen(arrays, (revealed_PL & ~near_PL & unseen_PL)[rows])))
         independent = improved = 0.0
         if near_PL.any():
-            table, unseen = (
-                _fit_table(vocab, *_chosen(arrays, near_PL & ~unseen_PL)),
-                _chosen(arrays, near_PL & unseen_PL),
-            )
-            independent, improved = float(_nll(neutral, *unseen)), float(_nll(table, *unseen))
+            pairs, unseen = fit_pairs(*_chosen(arrays, near_PL & ~unseen_PL)), _chosen(arrays, near_PL & unseen_PL)
+            independent, improved = float(_nll(neutral, *unseen)), float(_nll(pairs, *unseen))
             if improved < independent:
-                tables[k] = table
+                found[k] = jax.tree.map(np.asarray, pairs)
         before += (alone + independent) / unseen_count
         after += (alone + min(independent, improved)) / unseen_count
-    return Fit(tables, before, after)
+    return Fit(jax.tree.map(lambda *steps: np.stack(steps), *found), before, after)
 
 
 def _revealed(model, plan, tokens, key_B, t, u) -> np.ndarray:
@@ -122,15 +122,40 @@ def _chosen(arrays, where_PL: np.ndarray) -> tuple[jax.Array, ...]:
     return tuple(jnp.asarray(array[where_PL]) for array in arrays)
 
 
-def _nll(table_DSS, log_posterior_NS, index_N, left_N, token_N) -> jax.Array:
-    log_prob_NS = jax.nn.log_softmax(log_posterior_NS + table_DSS[index_N, left_N])
+def _nll(potentials, log_posterior_NS, index_N, left_N, token_N) -> jax.Array:
+    log_prob_NS = jax.nn.log_softmax(log_posterior_NS + potential(potentials, index_N + 1, left_N))
     return -jnp.take_along_axis(log_prob_NS, token_N[:, None], 1).sum()
 
 
-@functools.partial(jax.jit, static_argnames="vocab")
-def _fit_table(vocab, *data) -> jax.Array:
+def _zeros(vocab: int) -> np.ndarray:
+    return np.zeros((REACH, vocab, vocab), np.float32)
+
+
+def _no_factors(vocab: int) -> Factors:
+    return Factors(np.zeros((REACH, vocab, RANK), np.float32), np.zeros((REACH, RANK, vocab), np.float32))
+
+
+@jax.jit
+def _fit_table(*data) -> jax.Array:
     def loss(table_DSS, index):
         del index
         return _nll(table_DSS, *data) + 0.5 * PRECISION * (table_DSS**2).sum()
 
-    return fit_table(loss, jnp.zeros((REACH, vocab, vocab)), 200, 0.1)
+    return fit_table(loss, jnp.asarray(_zeros(data[0].shape[1])), 200, 0.1)
+
+
+@jax.jit
+def _fit_factors(*data) -> Factors:
+    """Factors by stochastic gradients: from small rows of what the left token says, and from no potential at all."""
+    count, vocab = data[0].shape
+    rows = min(count, _ROWS)
+    start_key, rows_key = jax.random.split(jax.random.key(0))
+
+    def loss(factors, index):
+        chosen_N = jax.random.randint(jax.random.fold_in(rows_key, index), (rows,), 0, count)
+        prior = 0.5 * _FACTOR_PRECISION * sum((leaf**2).sum() for leaf in factors)
+        return _nll(factors, *(leaf[chosen_N] for leaf in data)) + prior * rows / count
+
+    start = _no_factors(vocab)
+    left_DSR = 0.1 * jax.random.normal(start_key, start.left_DSR.shape)
+    return fit_table(loss, Factors(left_DSR, jnp.asarray(start.own_DRS)), 600, 0.02)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-FORMAT = "lsd_jax.student/1"
+FORMATS = ("lsd_jax.student/1", "lsd_jax.student/2")
 KERNELS = ("euler", "tweedie", "ancestral", "tau_leaping", "binomial_leaping")
 OUTPUTS = ("posterior", "log_posterior", "mean", "score", "log_score")
 MOST_JUMP = 1 - 1e-6  # of one step but the last
@@ -30,8 +30,8 @@ def load(path: str) -> dict:
     """
     with open(path, encoding="utf-8") as file:
         student = json.load(file)
-    if not isinstance(student, dict) or student.get("format") != FORMAT:
-        raise ValueError(f"{path}: field 'format' is not {FORMAT!r}")
+    if not isinstance(student, dict) or student.get("format") not in FORMATS:
+        raise ValueError(f"{path}: field 'format' is not one of {FORMATS}")
     if student["process"] not in ("absorbing", "uniform"):
         raise ValueError(f"{path}: process {student['process']!r} is not implemented here, only absorbing and uniform")
     if student["kernel"] not in KERNELS:
@@ -312,9 +312,14 @@ def draw(log_mass: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 def tables_of(student: dict, k: int) -> dict[int, np.ndarray]:
     """distance -> log-potential (S, S) of step k."""
     entries = student.get("potentials", student.get("neighbours")) or []
-    return {
-        entry["distance"]: np.asarray(entry["log_potential"], np.float32) for entry in entries if entry["step"] == k
-    }
+    return {entry["distance"]: table_of(entry) for entry in entries if entry["step"] == k}
+
+
+def table_of(entry: dict) -> np.ndarray:
+    """The table (S, S) of an entry, which may hold it as two factors."""
+    if "left" in entry:
+        return np.asarray(entry["left"], np.float32) @ np.asarray(entry["own"], np.float32)
+    return np.asarray(entry["log_potential"], np.float32)
 
 
 def draw_pairs(log_mass_BLS, jump_BL, uniform_BL, tables: dict[int, np.ndarray]) -> torch.Tensor:

@@ -16,7 +16,7 @@ from lsd_jax.models.model import Diffusion
 from lsd_jax.models.oracle import markov_log_posterior
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import LogLinear
-from lsd_jax.processes.potentials import nearest_left
+from lsd_jax.processes.potentials import Factors, nearest_left, potential
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernels.tweedie import TWEEDIE
 from lsd_jax.samplers.likelihood import m_step_nll
@@ -39,6 +39,30 @@ def sampler_of(coupling, times, tables):
 def random_sampler(coupling, times):
     tables = np.random.default_rng(0).normal(size=(len(times) - 1, 3, S, S)).astype(np.float32)
     return sampler_of(coupling, times, tables)
+
+
+def random_factors(steps: int, rank: int) -> tuple[Factors, np.ndarray]:
+    """Factors, and the tables that are their products."""
+    rng = np.random.default_rng(0)
+    left, own = rng.normal(size=(steps, 3, S, rank)), rng.normal(size=(steps, 3, rank, S))
+    return Factors(np.float32(left), np.float32(own)), np.float32(left @ own)
+
+
+def test_factors_are_the_table_that_is_their_product():
+    factors, tables = random_factors(1, 2)
+    distance, left = (np.ravel(grid) for grid in np.meshgrid(np.arange(6), np.arange(S), indexing="ij"))
+    found = potential(jax.tree.map(lambda leaf: leaf[0], factors), jnp.asarray(distance), jnp.asarray(left))
+    np.testing.assert_allclose(found, potential(jnp.asarray(tables[0]), distance, left), atol=1e-5)
+
+
+def test_a_sampler_with_factors_is_the_one_with_tables():
+    coupling, times = class_plan(np.array([0, 0, 1]), 2, PROCESS)
+    ours, theirs = (sampler_of(coupling, times, potentials) for potentials in random_factors(2, 2))
+    keys = sequence_keys(jax.random.key(3), 64)
+    states = jnp.asarray(STATES[::64])
+    np.testing.assert_allclose(nll_of(keys, MODEL, ours, states), nll_of(keys, MODEL, theirs, states), atol=1e-4)
+    drawn = [np.asarray(simulate(jax.random.key(5), MODEL, own, 512).tokens) for own in (ours, theirs)]
+    assert (drawn[0] == drawn[1]).mean() > 0.999
 
 
 def test_nearest_left_is_the_last_jump_before():
@@ -90,12 +114,27 @@ def test_one_step_with_potentials_is_the_markov_chain():
     np.testing.assert_allclose(pairs / pairs.sum(), wanted / wanted.sum(), atol=0.01)
 
 
-def test_noise_is_not_fitted():
-    """Independent tokens: unseen sequences refuse every table."""
+def test_a_large_vocabulary_gets_factors_that_find_the_chain(monkeypatch):
+    """The countdown chain's table has full rank, which factors of rank 16 hold for a vocabulary of four."""
+    monkeypatch.setattr(absorbing, "MAX_TABLE", S - 1)
+    tokens = sample_chain(np.random.default_rng(0), *CHAIN, 4096, L).astype(np.int32)
+    found = absorbing.fit(
+        MODEL, Plan(AT_ONCE, np.array([1.0, 0.0]), {}), tokens, sequence_keys(jax.random.key(0), 4096)
+    )
+    exact = -exact_log_prob(tokens[3072:], *CHAIN).mean()
+    assert exact - 1e-3 < found.nats < exact + 0.1
+    assert found.independent_nats > exact + 2
+    assert isinstance(found.log_potential, Factors) and found.log_potential.left_DSR.shape == (1, 4, S, 16)
+
+
+@pytest.mark.parametrize("largest", [256, S - 1])
+def test_noise_is_not_fitted(monkeypatch, largest):
+    """Independent tokens: unseen sequences refuse every table, and every pair of factors."""
+    monkeypatch.setattr(absorbing, "MAX_TABLE", largest)
     tokens = np.random.default_rng(1).integers(0, S, (64, L)).astype(np.int32)
     chain = (np.full(S, 1 / S), np.full((S, S), 1 / S))
     model = Diffusion.from_function(markov_log_posterior(PROCESS, *chain), PROCESS, "log_posterior")
     plan = Plan(*class_plan(np.array([0, 0, 1]), 2, PROCESS), {})
     found = absorbing.fit(model, plan, tokens, sequence_keys(jax.random.key(0), 64))
-    assert not found.log_potential.any()
+    assert not any(np.any(part) for part in jax.tree.leaves(found.log_potential))
     assert found.nats == pytest.approx(found.independent_nats) == pytest.approx(L * np.log(S), rel=1e-4)

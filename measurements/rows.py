@@ -1,0 +1,159 @@
+"""Samplers of a shipped model, each drawn with as many sequences as its field takes and judged by test sequences.
+
+    python -m measurements.rows --set=moses --students="path-KL student=RUN" --output=FOLDER
+
+Every row, which is a sampler and its number of steps, becomes one file: its tokens, its network evaluations and what test sequences
+cost it. RUN is the run directory of `--stage=distill`; one more of the same name is one more seed. `measurements.molecules` and
+`measurements.subwords` judge the rows. A file that is there is not made again. Best on an accelerator.
+"""
+
+import argparse
+import concurrent.futures
+import dataclasses
+import json
+import pathlib
+import sys
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import lsd_jax as lsd
+from lsd_jax.experiment.records import environment, revision
+from lsd_jax.files import write_whole
+from lsd_jax.keys import sequence_keys
+from lsd_jax.models.model import Diffusion
+from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.samplers.likelihood import path_costs
+from lsd_jax.samplers.sampler import Sampler
+from lsd_jax.samplers.schedule import uniform_schedule
+from lsd_jax.samplers.simulate import draw_and_count
+
+# A set's name is that of its model.
+SETS = {
+    "moses": lsd.Data("molecules", path="moses", vocab_size=25, sequence_length=56),
+    "qm9": lsd.Data("molecules", path="qm9", vocab_size=31, sequence_length=22),
+    "subwords": lsd.Data("subwords", vocab_size=1024, sequence_length=128),
+}
+FEW = (4, 8, 16, 32)
+_GOLDEN = Coupling("low_discrepancy", "golden")
+# Row -> (sampler, settings, its numbers of steps; 0: as many as there are positions).
+RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "Euler": ("euler", {}, (4, 8, 16, 32, 64, 128)),
+    "one token at a time (exact)": ("first_hitting", {}, (0,)),
+    "one token at a time, surest first": ("margin", {}, (0,)),
+    "golden order, cosine grid": ("tweedie", {"grid": "cosine", "coupling": _GOLDEN}, FEW),
+    "Tweedie, cosine grid": ("tweedie", {"grid": "cosine"}, FEW),
+    "MaskGIT, cosine grid, choice T=1": ("maskgit_cool", {"grid": "cosine"}, FEW),
+    "top-k margin": ("margin", {}, FEW),
+    "Euler, T=0.9": ("euler", {"temperature": 0.9}, FEW),
+    "Euler, T=0.8": ("euler", {"temperature": 0.8}, FEW),
+    "ReMDM conf, top-p 0.9": ("remdm_conf", {"top_p": 0.9}, FEW),
+    "k-Gillespie": ("gillespie", {}, FEW),
+    "entropy bound": ("eb", {}, (8, 16)),
+}
+
+
+class Row(NamedTuple):
+    """A sampler of a table; `seed` is that of a student's fit."""
+
+    name: str
+    steps: int
+    seed: int
+    sampler: Sampler
+
+    @property
+    def file(self) -> str:
+        return f"{self.name.replace(' ', '_')}-{self.steps}-{self.seed}.npz"
+
+
+def rows(length: int, students: list[str]) -> Iterator[Row]:
+    """Every row: students of runs, "NAME=RUN" each, and rivals."""
+    seeds: Counter[str] = Counter()
+    for entry in students:
+        name, found, run = entry.partition("=")
+        files = sorted(pathlib.Path(run).glob("students/path_kl_student/M*/student.json"))
+        if not found or not files:
+            raise SystemExit(f"error: --students={entry!r}: is NAME=RUN, where RUN holds a student.json")
+        for file in files:
+            student = lsd.load_sampler(file)
+            yield Row(name, student.schedule.steps, seeds[name], student)
+        seeds[name] += 1
+    for name, (kind, settings, budgets) in RIVALS.items():
+        for steps in budgets:
+            if steps <= 6 * length:
+                yield Row(name, steps or length, 0, lsd.sampler(kind, steps or length, **settings))
+
+
+def chosen(length: int, students: list[str], only: list[str]) -> list[Row]:
+    """The rows that `only` names, or all of them."""
+    found = [row for row in rows(length, students) if not only or f"{row.name} {row.steps}" in only]
+    if not found:
+        raise SystemExit(f'error: --only={only}: names no row, which is a sampler and its steps, as "Euler 8"')
+    return found
+
+
+def made(model: Diffusion, length: int, row: Row, held_out: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
+    """What a row's file holds."""
+    bound = row.sampler.bound_to(model, length)
+    keys = sequence_keys(jax.random.key(zlib.crc32(row.file.encode())), args.count)
+    tokens, calls = draw_and_count(model, bound, keys, args.batch_size)
+    found = {"tokens": tokens, "calls": calls, **nats(model, bound, held_out, args)}
+    if row.seed or not row.name.startswith("path-KL"):
+        return found
+    # The same order, one token at a time: what is left above it is the price of drawing a step's tokens independently.
+    slow = dataclasses.replace(bound, schedule=uniform_schedule(4 * length))
+    return found | {f"alone_{name}": value for name, value in nats(model, slow, held_out, args).items()}
+
+
+def nats(model: Diffusion, bound: Sampler, held_out: np.ndarray, args: argparse.Namespace) -> dict[str, np.ndarray]:
+    """-log p (n,) of test sequences in nats, of all paths and of a quarter, and the bound; nothing without a likelihood."""
+    if not len(held_out) or not bound.has_likelihood(model.process):
+        return {}
+    costs = path_costs(model, bound, jax.random.key(args.seed), held_out, args.paths, args.batch_size)
+    found = {"nats": costs.weighted(), "elbo": costs.elbo, "exact": np.array(costs.exact)}
+    return found if costs.exact else {**found, "quarter": costs.weighted(max(args.paths // 4, 1))}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draws the rows and writes them."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--set", choices=SETS, required=True)
+    parser.add_argument("--output", required=True, type=pathlib.Path, help="a folder")
+    parser.add_argument("--students", action="append", default=[], metavar="NAME=RUN", help="repeat")
+    parser.add_argument("--only", action="append", default=[], help='a row, for example "Euler 8"; repeat')
+    parser.add_argument("--count", type=int, default=10_000, help="sequences per row")
+    parser.add_argument("--held_out", type=int, default=256, help="test sequences for the likelihood")
+    parser.add_argument("--paths", type=int, default=32, help="orders that it is weighted over")
+    parser.add_argument("--batch_size", type=int, default=2000)
+    parser.add_argument("--threads", type=int, default=4, help="rows at a time")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    data = SETS[args.set]
+    length, wanted = data.sequence_length, chosen(data.sequence_length, args.students, args.only)
+    model, held_out = lsd.load_model(args.set), lsd.make_task(data).split("test")[: args.held_out]
+    facts = {"command": " ".join(["python -m measurements.rows", *argv]), "revision": revision(), **environment()}
+    args.output.mkdir(parents=True, exist_ok=True)
+
+    def one(row: Row) -> str:
+        path, began = args.output / row.file, time.monotonic()
+        if path.exists():
+            return f"{path.name} exists"
+        found = made(model, length, row, held_out, args)
+        record = json.dumps({**facts, "name": row.name, "steps": row.steps, "seed": row.seed})
+        write_whole(path, lambda stream: np.savez_compressed(stream, record=record, **found))
+        return f"{path.name}: {time.monotonic() - began:.0f} s"
+
+    with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:  # programs are compiled beside each other
+        for job in concurrent.futures.as_completed([pool.submit(one, row) for row in wanted]):
+            print(job.result(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Runs many small steps, and records what the process holds in memory and what it keeps on the disk.
+
+    python -m measurements.soak --steps=10000 --output=docs/results/soak.json
+
+Half of the steps train the network of measurements/faults.py's study, and half optimize its student of 4 steps; a checkpoint every
+500 steps, logs as always. Resident memory is read from /proc (Linux) while the command runs, with the bytes of its logs (its output,
+metrics.jsonl and TensorBoard's events) and of its checkpoints.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from lsd_jax.experiment.records import revision, write_json
+from measurements.faults import STUDY
+
+PHASES = {"training": "train", "optimization": "students/M4"}  # their folders below the run's
+_EARLY = 0.2  # of a phase: by then its programs are compiled and the first checkpoints are written
+
+
+def sampled(process: subprocess.Popen, workdir: pathlib.Path, output: pathlib.Path) -> dict[str, Any]:
+    """Which step of which phase a process is at, its memory, and what it has written; empty where it has ended."""
+    try:
+        lines = pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        resident = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+    except (FileNotFoundError, StopIteration):
+        return {}
+    phase, step = "", 0
+    for name, folder in PHASES.items():
+        if (told := workdir / folder / "metrics.jsonl").exists() and (written := told.read_text().splitlines()):
+            phase, step = name, json.loads(written[-1])["step"]
+    logs = [output, *workdir.rglob("metrics.jsonl"), *workdir.rglob("events.out.*")]
+    kept = [file.stat().st_size for file in workdir.rglob("checkpoints/**/*") if file.is_file()]
+    logs_bytes = sum(file.stat().st_size for file in logs)
+    return {
+        "phase": phase,
+        "step": step,
+        "resident_mb": round(resident / 1024, 1),
+        "logs_bytes": logs_bytes,
+        "checkpoints_bytes": sum(kept),
+    }
+
+
+def growth(samples: Sequence[dict[str, Any]], steps: int) -> dict[str, dict[str, float]]:
+    """Of every phase of `steps` steps: memory after a fifth of it, at its end and at most, and bytes of logs per 1,000 steps."""
+    table = {}
+    for phase in PHASES:
+        own = [sample for sample in samples if sample["phase"] == phase and 0 < sample["step"] <= steps]
+        later = [sample for sample in own if sample["step"] >= _EARLY * steps]
+        if len(later) < 2 or later[0]["step"] == later[-1]["step"]:
+            continue
+        first, last = later[0], later[-1]
+        thousands = (last["step"] - first["step"]) / 1000
+        table[phase] = {
+            "from_step": first["step"],
+            "to_step": last["step"],
+            "resident_mb_early": first["resident_mb"],
+            "resident_mb_late": last["resident_mb"],
+            "resident_mb_most": max(sample["resident_mb"] for sample in own),
+            "logs_bytes_per_1000_steps": round((last["logs_bytes"] - first["logs_bytes"]) / thousands),
+            "checkpoints_bytes_most": max(sample["checkpoints_bytes"] for sample in own),
+        }
+    return table
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command to its end and writes the record; its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--steps", type=int, default=10_000, help="of both phases together")
+    parser.add_argument("--every", type=float, default=10.0, help="seconds between two samples")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="JSON file to write")
+    args = parser.parse_args(argv)
+    half = args.steps // 2
+    more = [f"--config.training.steps={half}", f"--config.distill.steps={half}", "--config.student.steps=(4,)"]
+    more += [f"--config.{section}.checkpoint_every=500" for section in ("training", "distill")]
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="lsd_jax_soak_"))
+    command = [sys.executable, "-m", "lsd_jax.main", *STUDY, *more, f"--workdir={folder / 'run'}"]
+    samples, began = [], time.monotonic()
+    with (folder / "output.log").open("w") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+    while process.poll() is None:
+        if sample := sampled(process, folder / "run", folder / "output.log"):
+            samples.append({"seconds": round(time.monotonic() - began, 1), **sample})
+        time.sleep(args.every)
+    if process.returncode:
+        print((folder / "output.log").read_text()[-3000:], file=sys.stderr)
+    record = {
+        "command": " ".join(["python -m measurements.soak", *argv]),
+        "revision": revision(),
+        "arguments": [*STUDY, *more],
+        "exit_code": process.returncode,
+        "seconds": round(time.monotonic() - began, 1),
+        "growth": growth(samples, half),
+        "samples": samples[:: max(len(samples) // 200, 1)],
+    }
+    write_json(args.output, record)
+    print(json.dumps(record["growth"], indent=1))
+    return process.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
