@@ -299,7 +299,7 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     table: dict[str, dict[str, dict[str, int]]] = {}
     for run in runs:
         for kill in run["kills"]:
-            stages = table.setdefault(f"{run['processes']} processes", {})
+            stages = table.setdefault("1 process" if run["processes"] == 1 else f"{run['processes']} processes", {})
             row = stages.setdefault(kill["stage"], {"tried": 0, "survived": 0, "lost": 0})
             row["tried"] += 1
             row["lost" if run["lost"] else "survived"] += 1

@@ -1,10 +1,10 @@
 """Samplers of a shipped model, each drawn with as many sequences as its field takes and judged by test sequences.
 
-    python -m measurements.rows --set=moses --students="path-KL student=RUN" --output=FOLDER
+    python -m measurements.rows --set=moses --output=FOLDER
 
-Every row, which is a sampler and its number of steps, becomes one file: its tokens, its network evaluations and what test sequences
-cost it. RUN is the run directory of `--stage=distill`; one more of the same name is one more seed. `measurements.molecules` and
-`measurements.subwords` judge the rows. A file that is there is not made again. Best on an accelerator.
+Students are distilled first, by several seeds, with and without pair potentials, on training sequences. Every row, which is a sampler
+and its number of steps, becomes one file: its tokens, its network evaluations and what test sequences cost it.
+`measurements.molecules` and `measurements.subwords` judge the rows. A file that is there is not made again. Best on an accelerator.
 """
 
 import argparse
@@ -15,7 +15,6 @@ import pathlib
 import sys
 import time
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -40,6 +39,8 @@ SETS = {
     "subwords": lsd.Data("subwords", vocab_size=1024, sequence_length=128),
 }
 FEW = (4, 8, 16, 32)
+STUDENT = "path-KL student"
+PAIRS = f"{STUDENT}, potentials"
 _GOLDEN = Coupling("low_discrepancy", "golden")
 # Row -> (sampler, settings, its numbers of steps; 0: as many as there are positions).
 RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
@@ -71,30 +72,22 @@ class Row(NamedTuple):
         return f"{self.name.replace(' ', '_')}-{self.steps}-{self.seed}.npz"
 
 
-def rows(length: int, students: list[str]) -> Iterator[Row]:
-    """Every row: students of runs, "NAME=RUN" each, and rivals."""
-    seeds: Counter[str] = Counter()
-    for entry in students:
-        name, found, run = entry.partition("=")
-        files = sorted(pathlib.Path(run).glob("students/path_kl_student/M*/student.json"))
-        if not found or not files:
-            raise SystemExit(f"error: --students={entry!r}: is NAME=RUN, where RUN holds a student.json")
-        for file in files:
-            student = lsd.load_sampler(file)
-            yield Row(name, student.schedule.steps, seeds[name], student)
-        seeds[name] += 1
+def fits(model: Diffusion, train: np.ndarray, name: str, seed: int, args: argparse.Namespace) -> list[Row]:
+    """The students of one seed, which the output folder keeps."""
+    student = lsd.StudentSettings(potentials=args.potentials * (name == PAIRS), grid_points=min(train.shape[1] - 2, 48))
+    teacher = lsd.TeacherSettings("data", steps=train.shape[1], paths=args.teacher_paths)
+    folder, facts = args.output / "students" / name.replace(" ", "_") / str(seed), {"revision": revision()}
+    settings = {"student": student, "teacher": teacher, "seed": seed, "folder": folder, "provenance": facts}
+    found = lsd.distill(model, FEW, data=train, **settings)
+    return [Row(name, steps, seed, sampler) for steps, sampler in found.items()]
+
+
+def rivals(length: int) -> Iterator[Row]:
+    """Every other row."""
     for name, (kind, settings, budgets) in RIVALS.items():
         for steps in budgets:
             if steps <= 6 * length:
                 yield Row(name, steps or length, 0, lsd.sampler(kind, steps or length, **settings))
-
-
-def chosen(length: int, students: list[str], only: list[str]) -> list[Row]:
-    """The rows that `only` names, or all of them."""
-    found = [row for row in rows(length, students) if not only or f"{row.name} {row.steps}" in only]
-    if not found:
-        raise SystemExit(f'error: --only={only}: names no row, which is a sampler and its steps, as "Euler 8"')
-    return found
 
 
 def made(model: Diffusion, length: int, row: Row, held_out: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
@@ -103,7 +96,7 @@ def made(model: Diffusion, length: int, row: Row, held_out: np.ndarray, args: ar
     keys = sequence_keys(jax.random.key(zlib.crc32(row.file.encode())), args.count)
     tokens, calls = draw_and_count(model, bound, keys, args.batch_size)
     found = {"tokens": tokens, "calls": calls, **nats(model, bound, held_out, args)}
-    if row.seed or not row.name.startswith("path-KL"):
+    if row.seed or row.name != STUDENT:
         return found
     # The same order, one token at a time: what is left above it is the price of drawing a step's tokens independently.
     slow = dataclasses.replace(bound, schedule=uniform_schedule(4 * length))
@@ -125,8 +118,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", choices=SETS, required=True)
     parser.add_argument("--output", required=True, type=pathlib.Path, help="a folder")
-    parser.add_argument("--students", action="append", default=[], metavar="NAME=RUN", help="repeat")
-    parser.add_argument("--only", action="append", default=[], help='a row, for example "Euler 8"; repeat')
+    parser.add_argument("--only", action="append", default=[], help='a name of rows, for example "Euler"; repeat')
+    parser.add_argument("--fits", type=int, default=3, help="seeds of students")
+    parser.add_argument("--train", type=int, default=8192, help="training sequences that students are fitted on")
+    parser.add_argument("--teacher_paths", type=int, default=256, help="of them, for orders and grids")
+    parser.add_argument("--potentials", type=int, default=4096, help="of them, for pair potentials")
     parser.add_argument("--count", type=int, default=10_000, help="sequences per row")
     parser.add_argument("--held_out", type=int, default=256, help="test sequences for the likelihood")
     parser.add_argument("--paths", type=int, default=32, help="orders that it is weighted over")
@@ -134,9 +130,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=4, help="rows at a time")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    data = SETS[args.set]
-    length, wanted = data.sequence_length, chosen(data.sequence_length, args.students, args.only)
-    model, held_out = lsd.load_model(args.set), lsd.make_task(data).split("test")[: args.held_out]
+    known = (STUDENT, PAIRS, *RIVALS)
+    if wrong := set(args.only) - set(known):
+        parser.error(f"--only={min(wrong)!r}: choose of {known}")
+    length, task, model = SETS[args.set].sequence_length, lsd.make_task(SETS[args.set]), lsd.load_model(args.set)
+    train, held_out = task.split("train")[: args.train], task.split("test")[: args.held_out]
     facts = {"command": " ".join(["python -m measurements.rows", *argv]), "revision": revision(), **environment()}
     args.output.mkdir(parents=True, exist_ok=True)
 
@@ -149,8 +147,16 @@ def main(argv: list[str] | None = None) -> int:
         write_whole(path, lambda stream: np.savez_compressed(stream, record=record, **found))
         return f"{path.name}: {time.monotonic() - began:.0f} s"
 
+    def students(name: str, seed: int) -> str:
+        return "\n".join(map(one, fits(model, train, name, seed, args)))
+
+    wanted = lambda name: not args.only or name in args.only
     with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:  # programs are compiled beside each other
-        for job in concurrent.futures.as_completed([pool.submit(one, row) for row in wanted]):
+        jobs = [
+            pool.submit(students, name, seed) for seed in range(args.fits) for name in (STUDENT, PAIRS) if wanted(name)
+        ]
+        jobs += [pool.submit(one, row) for row in rivals(length) if wanted(row.name)]
+        for job in concurrent.futures.as_completed(jobs):
             print(job.result(), flush=True)
     return 0
 
