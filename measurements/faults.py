@@ -3,11 +3,10 @@
     python -m measurements.faults --kills=30 --output=docs/results/faults.json
 
 The study trains a network, draws a teacher's paths, plans, optimizes two students, evaluates three samplers and writes the report.
-A run is killed once in each of its stages, at a moment drawn evenly from the time that the stage takes undisturbed, and is
-started again in the same folder; then the next run begins, until there are enough kills. With several processes one of them is
-drawn to be killed, or all; those that are left have to end by themselves. At the end of a run its weights, teacher paths, students,
-samples, records and the report's table are compared bit for bit. Seconds, the command and the hash of a weights' file, which holds
-the hours of training, are left out.
+Each run is killed once per stage, at a moment drawn evenly from the time that the stage takes undisturbed, and is started again
+in its folder; then the next run begins, until there are enough kills. With several processes one of them is drawn, or all; those
+that are left have to end by themselves. Then weights, teacher paths, students, samples, records and the report's table are compared
+bit for bit, but for seconds, the command and the hash of the weights' file, which holds the hours of training.
 
 The exit code is 1 if something was lost. Programs are compiled once, into a cache beside the runs.
 """
@@ -34,35 +33,15 @@ from safetensors.numpy import load_file
 
 from lsd_jax.experiment.records import revision, write_json
 
-STUDY = (
-    "--config=configs/countdown.py",
-    "--config.cpu_devices=1",
-    "--config.data.vocab_size=8",
-    "--config.data.sequence_length=12",
-    "--config.data.mix=0.01",
-    "--config.model.name=ddit",
-    "--config.model.dim=16",
-    "--config.model.depth=1",
-    "--config.model.heads=1",
-    "--config.training.steps=100",
-    "--config.training.batch_size=8",
-    "--config.training.checkpoint_every=20",
-    "--config.training.validation_sequences=32",
-    "--config.teacher.steps=12",
-    "--config.teacher.paths=32",
-    "--config.student.grid_points=12",
-    "--config.student.steps=(2,4)",
-    "--config.student.order=fixed",
-    "--config.distill.steps=60",
-    "--config.distill.batch_size=8",
-    "--config.distill.checkpoint_every=20",
-    "--config.evaluation.num_samples=32",
-    "--config.evaluation.batch_size=32",
-    "--config.evaluation.held_out=32",
-    "--config.evaluation.weighted=0",
-    "--config.evaluation.reference_steps=0",
-    "--config.evaluation.temperatures=()",
-)
+_SMALL = """
+cpu_devices=1 data.vocab_size=8 data.sequence_length=12 data.mix=0.01 model.name=ddit model.dim=16
+model.depth=1 model.heads=1 training.steps=100 training.batch_size=8 training.checkpoint_every=20
+training.validation_sequences=32 teacher.steps=12 teacher.paths=32 student.grid_points=12 student.steps=(2,4)
+student.order=fixed distill.steps=60 distill.batch_size=8 distill.checkpoint_every=20 evaluation.num_samples=32
+evaluation.batch_size=32 evaluation.held_out=32 evaluation.weighted=0 evaluation.reference_steps=0
+evaluation.temperatures=()
+"""
+STUDY = ("--config=configs/countdown.py", *(f"--config.{field}" for field in _SMALL.split()))
 STAGES = ("start", "train", "teacher", "plan", "optimize", "evaluate", "report")
 _OF_NO_RESULT = ("seconds", "seconds_per_sequence", "distill_seconds", "command", "sha256")
 _POLL = 0.02  # seconds
@@ -102,7 +81,7 @@ class Start:
     def stage(self) -> str:
         """What is being made, by the files that are there and by the log of this start."""
         done, log = self.workdir, self.logs[0].read_text(errors="replace")
-        if not (done / "config.json").exists():
+        if "devices [" not in log or not (done / "config.json").exists():
             return "start"
         if not (done / "train" / "weights.safetensors").exists():
             return "train"
@@ -147,7 +126,7 @@ class Start:
         return [process.returncode for process in self.processes]
 
     def tail(self) -> str:
-        """The last lines of every log."""
+        """The ends of the logs."""
         return "\n".join(log.read_text(errors="replace")[-2000:] for log in self.logs)
 
 
@@ -228,6 +207,9 @@ def disturbed(
         start = Start(folder, folder.with_name(f"{folder.name}_logs"), processes, study)
         seen = start.follow(kill)
         left = start.left_to_end()
+        if left == float("inf"):
+            error = f"those left did not end within {_PATIENCE} s:\n{start.tail()}"
+            break
         if all(start.codes[victim] == -9 for victim in victims):
             *_, last = (name for name in seen if name != "end")
             made = {"stage": last, "seconds_after_start": round(seen["end"], 2), "killed": list(victims)}
@@ -258,12 +240,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=pathlib.Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     folder = (args.folder or pathlib.Path(tempfile.mkdtemp(prefix="lsd_jax_faults_"))).resolve()
+    variables = {name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
     os.environ |= cache_of(folder)
     rng, runs, began = random.Random(args.seed), [], time.monotonic()
     facts = {
         "command": " ".join(["python -m measurements.faults", *(a for a in argv if not a.startswith("--folder"))]),
         "revision": revision(),
         "seed": args.seed,
+        "variables": variables,
         "study": list(STUDY),
         "python": platform.python_version(),
         "undisturbed_seconds": {},
@@ -275,8 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         facts["undisturbed_seconds"][processes] = {name: round(value, 2) for name, value in lasts.items()}
         number = 0
         while sum(len(run["kills"]) for run in runs if run["processes"] == processes) < args.kills and not spent():
-            stages = STAGES[:] if number % 2 == 0 else STAGES[1:]
-            runs.append(disturbed(below / f"run{number}", processes, stages, lasts, wanted, rng))
+            runs.append(disturbed(below / f"run{number}", processes, STAGES, lasts, wanted, rng))
             number += 1
             write_json(args.output, {**facts, **summary(runs), "runs": runs})
             print(json.dumps(runs[-1])[:2000], flush=True)
