@@ -73,12 +73,13 @@ class Row(NamedTuple):
 
 
 def fits(model: Diffusion, train: np.ndarray, name: str, seed: int, args: argparse.Namespace) -> list[Row]:
-    """The students of one seed, which the output folder keeps."""
+    """The students of one seed, which the output folder keeps; with potentials only those of few steps, where they can help."""
     student = lsd.StudentSettings(potentials=args.potentials * (name == PAIRS), grid_points=min(train.shape[1] - 2, 48))
     teacher = lsd.TeacherSettings("data", steps=train.shape[1], paths=args.teacher_paths)
     folder, facts = args.output / "students" / name.replace(" ", "_") / str(seed), {"revision": revision()}
     settings = {"student": student, "teacher": teacher, "seed": seed, "folder": folder, "provenance": facts}
-    found = lsd.distill(model, [steps for steps in FEW if steps < train.shape[1]], data=train, **settings)
+    budgets = [steps for steps in FEW if steps < train.shape[1] and (steps <= 8 or name == STUDENT)]
+    found = lsd.distill(model, budgets, data=train, **settings)
     return [Row(name, steps, seed, sampler) for steps, sampler in found.items()]
 
 

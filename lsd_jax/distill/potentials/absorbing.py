@@ -26,7 +26,6 @@ MAX_TABLE = 256  # tokens of a table (REACH, S, S) per step; larger vocabularies
 RANK = 16
 _FACTOR_PRECISION = 1.0  # of a Gaussian prior on what factors hold: a potential has a standard deviation of 4
 _ROWS = 4096  # pairs per gradient of the factors
-_SEQUENCES = 16  # per device and pass
 
 
 class Fit(NamedTuple):
@@ -90,14 +89,19 @@ def _revealed(model, plan, tokens, key_B, t, u) -> np.ndarray:
     """Which positions (P, L) are masked at time t and revealed by time u."""
     mesh = parallel.data_mesh()
     call = functools.partial(_reveals, model.process, plan.coupling, mesh, jnp.asarray([t, u], jnp.float32))
-    return parallel.in_batches(lambda *batch: call(batch), _SEQUENCES * mesh.size, key_B, tokens)
+    return parallel.in_batches(lambda *batch: call(batch), _per_pass() * mesh.size, key_B, tokens)
 
 
 def _log_posteriors(model, plan, tokens, key_B, t) -> np.ndarray:
     """Destination log-probabilities (P, L, S) at the state of time t."""
     mesh = parallel.data_mesh()
     call = functools.partial(_forward, plan.coupling, mesh, model, jnp.float32(t))
-    return parallel.in_batches(lambda *batch: call(batch), _SEQUENCES * mesh.size, key_B, tokens)
+    return parallel.in_batches(lambda *batch: call(batch), _per_pass() * mesh.size, key_B, tokens)
+
+
+def _per_pass() -> int:
+    """Sequences per device and pass: few suit a CPU's caches, many an accelerator that is slow to start a pass."""
+    return 16 if jax.default_backend() == "cpu" else 256
 
 
 @functools.partial(jax.jit, static_argnames=("process", "coupling", "mesh"))
