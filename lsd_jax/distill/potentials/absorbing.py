@@ -73,11 +73,12 @@ def fit(model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax.Array) -> F
         log_posterior_PLS = _log_posteriors(model, plan, tokens[rows], key_B[rows], t)
         left_PL = np.take_along_axis(tokens, left_PL, 1)
         arrays = (log_posterior_PLS, distance_PL[rows] - 1, left_PL[rows], tokens[rows])
-        alone = float(_nll(neutral, *_chosen(arrays, (revealed_PL & ~near_PL & unseen_PL)[rows])))
+        alone = _total(neutral, _chosen(arrays, (revealed_PL & ~near_PL & unseen_PL)[rows]))
         independent = improved = 0.0
         if near_PL.any():
-            pairs, unseen = fit_pairs(*_chosen(arrays, near_PL & ~unseen_PL)), _chosen(arrays, near_PL & unseen_PL)
-            independent, improved = float(_nll(neutral, *unseen)), float(_nll(pairs, *unseen))
+            fitted_on, unseen = (_chosen(arrays, near_PL & part_PL) for part_PL in (~unseen_PL, unseen_PL))
+            pairs = fit_pairs(*fitted_on) if len(fitted_on[0]) else neutral
+            independent, improved = _total(neutral, unseen), _total(pairs, unseen)
             if improved < independent:
                 found[k] = jax.tree.map(np.asarray, pairs)
         before += (alone + independent) / unseen_count
@@ -122,13 +123,23 @@ def _forward(coupling, mesh, model, t, batch):
     return parallel.map_over_data(local, mesh)((model, t), batch)
 
 
-def _chosen(arrays, where_PL: np.ndarray) -> tuple[jax.Array, ...]:
-    return tuple(jnp.asarray(array[where_PL]) for array in arrays)
+def _chosen(arrays, where_PL: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Weights (N,) and the rows chosen, with rows of weight zero up to a power of two: steps then share their programs."""
+    count = int(where_PL.sum())
+    if not count:
+        return np.zeros(0, np.float32), *(array[where_PL] for array in arrays)
+    rows = np.arange(1 << (count - 1).bit_length()) % count
+    return np.float32(np.arange(len(rows)) < count), *(array[where_PL][rows] for array in arrays)
 
 
-def _nll(potentials, log_posterior_NS, index_N, left_N, token_N) -> jax.Array:
+def _total(potentials: np.ndarray | Factors, rows: tuple[np.ndarray, ...]) -> float:
+    return float(_nll(potentials, *rows)) if len(rows[0]) else 0.0
+
+
+@jax.jit
+def _nll(potentials, weight_N, log_posterior_NS, index_N, left_N, token_N) -> jax.Array:
     log_prob_NS = jax.nn.log_softmax(log_posterior_NS + potential(potentials, index_N + 1, left_N))
-    return -jnp.take_along_axis(log_prob_NS, token_N[:, None], 1).sum()
+    return -(weight_N * jnp.take_along_axis(log_prob_NS, token_N[:, None], 1)[:, 0]).sum()
 
 
 def _zeros(vocab: int) -> np.ndarray:
@@ -140,25 +151,26 @@ def _no_factors(vocab: int) -> Factors:
 
 
 @jax.jit
-def _fit_table(*data) -> jax.Array:
+def _fit_table(weight_N, *data) -> jax.Array:
     def loss(table_DSS, index):
         del index
-        return _nll(table_DSS, *data) + 0.5 * PRECISION * (table_DSS**2).sum()
+        return _nll(table_DSS, weight_N, *data) + 0.5 * PRECISION * (table_DSS**2).sum()
 
     return fit_table(loss, jnp.asarray(_zeros(data[0].shape[1])), 200, 0.1)
 
 
 @jax.jit
-def _fit_factors(*data) -> Factors:
+def _fit_factors(weight_N, *data) -> Factors:
     """Factors by stochastic gradients: from small rows of what the left token says, and from no potential at all."""
-    count, vocab = data[0].shape
-    rows = min(count, _ROWS)
+    vocab, count = data[0].shape[1], weight_N.sum()
+    rows = min(len(weight_N), _ROWS)
     start_key, rows_key = jax.random.split(jax.random.key(0))
 
     def loss(factors, index):
-        chosen_N = jax.random.randint(jax.random.fold_in(rows_key, index), (rows,), 0, count)
+        drawn_N = jax.random.uniform(jax.random.fold_in(rows_key, index), (rows,))
+        chosen_N = jnp.minimum(drawn_N * count, count - 1).astype(jnp.int32)
         prior = 0.5 * _FACTOR_PRECISION * sum((leaf**2).sum() for leaf in factors)
-        return _nll(factors, *(leaf[chosen_N] for leaf in data)) + prior * rows / count
+        return _nll(factors, weight_N[chosen_N], *(leaf[chosen_N] for leaf in data)) + prior * rows / count
 
     start = _no_factors(vocab)
     left_DSR = 0.1 * jax.random.normal(start_key, start.left_DSR.shape)
