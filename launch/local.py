@@ -4,6 +4,7 @@ python launch/local.py --processes=2 -- --config=configs/countdown.py --workdir=
 """
 
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -29,11 +30,14 @@ def main(argv: list[str]) -> None:
     if _DRY_RUN.value:
         print("\n".join(shlex.join(line) for line in lines))
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the processes, as Ctrl+C does
     running = [subprocess.Popen(line) for line in lines]
     try:
         # One that fails takes the others with it: they would wait for it forever.
         while all(process.poll() in (None, 0) for process in running) and any(p.poll() is None for p in running):
             time.sleep(0.2)
+    except KeyboardInterrupt:
+        pass
     finally:
         for process in running:
             if process.poll() is None:

@@ -29,8 +29,9 @@ _REQUEUES = flags.DEFINE_integer("requeues", 100, "How often a stopped run may b
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the file and the command instead of submitting.")
 
 _OURS = ("--distributed", "--coordinator", "--num_processes", "--process_id", "--local_device_ids")
-# Exit code 1 of lsd_jax means an error as well as "stopped, saved". So it is the signal that decides: the shell gets it, hands it on
-# to the processes, waits for what they save, and queues the job again. srun itself would kill them at a SIGTERM.
+# The shell gets the signal, hands it on to the processes, waits for what they save, and queues the job again. srun itself would kill
+# them at a SIGTERM. Exit code 75 of lsd_jax means that a signal reached one of the processes directly, and that all have saved. After
+# the shell's own signal any code but 0 is a stop: a stage without checkpoints ends by the signal.
 _BODY = r"""
 job="${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
 stopped=""
@@ -57,7 +58,9 @@ if [ -n "$stopped" ]; then
         wait "$step"
         code=$?
     fi
-    if [ "$code" -ne 0 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt @REQUEUES ]; then
+fi
+if [ "$code" -eq 75 ] || { [ -n "$stopped" ] && [ "$code" -ne 0 ]; }; then
+    if [ "${SLURM_RESTART_COUNT:-0}" -lt @REQUEUES ]; then
         echo "$(date): queued again"
         scontrol requeue "$job"
         sleep 60

@@ -2,13 +2,19 @@
 
 import pathlib
 import signal
+import sys
 import time
+from typing import NoReturn
 
 import jax
 from absl import logging
 
 from lsd_jax import parallel
 from lsd_jax.errors import InputError
+
+STOPPED = (
+    75  # exit code of a run that a signal stopped after a checkpoint: EX_TEMPFAIL of sysexits.h, "try again later"
+)
 
 
 class Manager:
@@ -89,7 +95,7 @@ class Manager:
 
 
 class StopSignal:
-    """While active, SIGTERM and SIGINT set `requested` instead of ending the process.
+    """While active, SIGTERM and SIGINT to any process of a run make all of them save and leave at the same step.
 
     Args:
         active: False leaves the signals alone, where nothing is kept that a stop could save.
@@ -99,7 +105,7 @@ class StopSignal:
         self._active = active
 
     def __enter__(self) -> "StopSignal":
-        self.requested = False
+        self._number, self._asked = 0, None
         self._previous = {}
         try:
             for number in (signal.SIGTERM, signal.SIGINT) if self._active else ():
@@ -109,9 +115,39 @@ class StopSignal:
         return self
 
     def _request(self, number, frame) -> None:
-        del number, frame
-        self.requested = True
+        del frame
+        self._number = number
+
+    def agreed(self, wait: bool = True) -> bool:
+        """Whether to stop now: the same answer on all processes, which ask it at the same steps.
+
+        Args:
+            wait: False never waits for the devices; with several processes the answer is then that to the question before this one.
+        """
+        if not self._active:
+            return False
+        if jax.process_count() == 1:
+            return self._number > 0
+        before, self._asked = self._asked, parallel.on_any_process(self._number > 0)
+        return (before is not None and bool(before)) or (wait and bool(self._asked))
+
+    def leave(self, done: int) -> NoReturn:
+        """Ends the process after the checkpoint of step `done`.
+
+        Raises:
+            SystemExit: with the exit code STOPPED.
+        """
+        self._number = 0
+        # srun and other launchers end all processes as soon as one has ended, which must not change the exit codes.
+        if jax.process_count() > 1:
+            for number in self._previous:
+                signal.signal(number, signal.SIG_IGN)
+            self._previous.clear()
+        print(f"stopped at step {done}; run the same command again to go on", file=sys.stderr, flush=True)
+        raise SystemExit(STOPPED)
 
     def __exit__(self, *error) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._number:  # it came after the last question, and does now what it does without this class
+            signal.raise_signal(self._number)

@@ -6,6 +6,13 @@ import tempfile
 from collections.abc import Callable
 from typing import BinaryIO
 
+_PARTIAL = ".partial"
+
+
+def is_partial(path: pathlib.Path) -> bool:
+    """Whether a file is what `write_whole` had written of another one when its process was killed."""
+    return path.name.startswith(".") and path.name.endswith(_PARTIAL)
+
 
 def write_whole(path: pathlib.Path, content: str | Callable[[BinaryIO], None]) -> None:
     """Writes a file under a temporary name of its own, and renames it when its bytes are on the disk.
@@ -18,7 +25,7 @@ def write_whole(path: pathlib.Path, content: str | Callable[[BinaryIO], None]) -
         OSError: no permission, a full disk; nothing is left then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             if isinstance(content, str):

@@ -14,7 +14,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from lsd_jax import parallel, startup
-from lsd_jax.errors import InputError
+from lsd_jax.errors import InputError, checked_path
 from lsd_jax.experiment import stages
 from lsd_jax.experiment.arguments import parse
 
@@ -72,8 +72,8 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
     parallel.barrier("started")  # the first message between processes, which may not wait long: now all are here
     logging.info("process %d of %d, devices %s", jax.process_index(), jax.process_count(), devices)
     name = pathlib.Path(FLAGS["config"].config_filename).name.replace(".py", "").replace(":", "_")
-    workdir = pathlib.Path(FLAGS.workdir or f"runs/{name}").expanduser()
     try:
+        workdir = checked_path("--workdir", FLAGS.workdir or f"runs/{name}")
         if FLAGS.stage == "sample":
             chosen = {"student": FLAGS.student, "name": FLAGS.sampler, "steps": FLAGS.steps, "prompt": FLAGS.prompt}
             stages.sample(config, workdir, **chosen, count=FLAGS.num_samples, output=FLAGS.output)

@@ -1,5 +1,6 @@
 """One code path for any number of devices: a mesh with the single axis `data`, batches sharded over it."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -209,6 +210,18 @@ def barrier(name: str) -> None:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+def on_any_process(flag: bool) -> jax.Array:
+    """Whether `flag` is set on any process, (), the same on all; the devices compute it while the host goes on."""
+    mesh = data_mesh()
+    own = np.full(len(mesh.local_devices), flag)
+    return _any(jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), own), mesh)
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def _any(flags: jax.Array, mesh: Mesh) -> jax.Array:
+    return jax.lax.with_sharding_constraint(flags.any(), NamedSharding(mesh, P()))
 
 
 def in_batches(function: Callable, batch_size: int, *arrays, progress: Callable[[int], None] | None = None):

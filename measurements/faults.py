@@ -2,11 +2,11 @@
 
     python -m measurements.faults --kills=30 --output=docs/results/faults.json
 
-The study trains a network, draws a teacher's paths, plans, optimizes two students, evaluates three samplers and writes the report.
+The study trains a network, draws a teacher's paths, plans, optimizes a student, evaluates three samplers and writes the report.
 Each run is killed once per stage, at a moment drawn evenly from the time that the stage takes undisturbed, and is started again
 in its folder; then the next run begins, until there are enough kills. With several processes one of them is drawn, or all; those
 that are left have to end by themselves. Then weights, teacher paths, students, samples, records and the report's table are compared
-bit for bit, but for seconds, the command and the hash of the weights' file, which holds the hours of training.
+bit for bit, but for seconds, command, revision and the hash of the weights' file, which holds the hours of training.
 
 The exit code is 1 if something was lost. Programs are compiled once, into a cache beside the runs.
 """
@@ -14,10 +14,10 @@ The exit code is 1 if something was lost. Programs are compiled once, into a cac
 import argparse
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 import pathlib
-import platform
 import random
 import re
 import socket
@@ -36,14 +36,14 @@ from lsd_jax.experiment.records import revision, write_json
 _SMALL = """
 cpu_devices=1 data.vocab_size=8 data.sequence_length=12 data.mix=0.01 model.name=ddit model.dim=16
 model.depth=1 model.heads=1 training.steps=100 training.batch_size=8 training.checkpoint_every=20
-training.validation_sequences=32 teacher.steps=12 teacher.paths=32 student.grid_points=12 student.steps=(2,4)
+training.validation_sequences=32 teacher.steps=12 teacher.paths=32 student.grid_points=12 student.steps=(4,)
 student.order=fixed distill.steps=60 distill.batch_size=8 distill.checkpoint_every=20 evaluation.num_samples=32
 evaluation.batch_size=32 evaluation.held_out=32 evaluation.weighted=0 evaluation.reference_steps=0
 evaluation.temperatures=()
 """
 STUDY = ("--config=configs/countdown.py", *(f"--config.{field}" for field in _SMALL.split()))
 STAGES = ("start", "train", "teacher", "plan", "optimize", "evaluate", "report")
-_OF_NO_RESULT = ("seconds", "seconds_per_sequence", "distill_seconds", "command", "sha256")
+_OF_NO_RESULT = ("seconds", "seconds_per_sequence", "distill_seconds", "command", "revision", "sha256")
 _POLL = 0.02  # seconds
 _PATIENCE = 120  # seconds in which the processes that are left must end
 
@@ -230,7 +230,6 @@ def disturbed(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the campaign and writes its record after every run; 1 if something was lost."""
-    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, help="at least so many, for each number of processes")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
@@ -244,27 +243,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ |= cache_of(folder)
     rng, runs, began = random.Random(args.seed), [], time.monotonic()
     facts = {
-        "command": " ".join(["python -m measurements.faults", *(a for a in argv if not a.startswith("--folder"))]),
+        "command": f"python -m measurements.faults --kills={args.kills} --processes {' '.join(map(str, args.processes))} "
+        f"--minutes={args.minutes:g} --seed={args.seed} --output={args.output.name}",
         "revision": revision(),
         "seed": args.seed,
         "variables": variables,
         "study": list(STUDY),
-        "python": platform.python_version(),
         "undisturbed_seconds": {},
     }
     spent = lambda: args.minutes and time.monotonic() - began > 60 * args.minutes
-    for processes in args.processes:
-        below = folder / f"{processes}_processes"
-        wanted, lasts = undisturbed(below, processes)
-        facts["undisturbed_seconds"][processes] = {name: round(value, 2) for name, value in lasts.items()}
-        number = 0
-        while sum(len(run["kills"]) for run in runs if run["processes"] == processes) < args.kills and not spent():
-            runs.append(disturbed(below / f"run{number}", processes, STAGES, lasts, wanted, rng))
-            number += 1
-            write_json(args.output, {**facts, **summary(runs), "runs": runs})
-            print(json.dumps(runs[-1])[:2000], flush=True)
-            if runs[-1]["lost"]:
-                print(f"kept for inspection: {below}", file=sys.stderr)
+    below = {processes: folder / f"{processes}_processes" for processes in args.processes}
+    ends = {processes: undisturbed(own, processes) for processes, own in below.items()}
+    for processes, (_, lasts) in ends.items():
+        facts["undisturbed_seconds"][processes] = {stage: round(seconds, 2) for stage, seconds in lasts.items()}
+    for number in itertools.count():
+        for processes, (wanted, lasts) in ends.items():
+            if tried(runs, processes) < args.kills and not spent():
+                run = below[processes] / f"run{number}"
+                runs.append(disturbed(run, processes, STAGES, lasts, wanted, rng))
+                write_json(args.output, {**facts, **summary(runs), "runs": runs})
+                print(json.dumps(runs[-1])[:2000], flush=True)
+        if spent() or not runs[-1]["kills"] or min(tried(runs, processes) for processes in ends) >= args.kills:
+            break
     return int(any(run["lost"] for run in runs))
 
 
@@ -275,6 +275,11 @@ def cache_of(folder: pathlib.Path) -> dict[str, str]:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
+
+
+def tried(runs: Sequence[dict[str, Any]], processes: int) -> int:
+    """How many kills there were with a number of processes."""
+    return sum(len(run["kills"]) for run in runs if run["processes"] == processes)
 
 
 def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

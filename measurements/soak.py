@@ -51,7 +51,9 @@ def growth(samples: Sequence[dict[str, Any]], steps: int) -> dict[str, dict[str,
     """Of every phase of `steps` steps: memory after a fifth of it, at its end and at most, and bytes of logs per 1,000 steps."""
     table = {}
     for phase in PHASES:
-        own = [sample for sample in samples if sample["phase"] == phase and 0 < sample["step"] <= steps]
+        own = [sample for sample in samples if sample["phase"] == phase]
+        ended = [index for index, sample in enumerate(own) if sample["step"] >= steps]
+        own = own[: ended[0] + 1] if ended else own  # what comes after its last step is another stage's
         later = [sample for sample in own if sample["step"] >= _EARLY * steps]
         if len(later) < 2 or later[0]["step"] == later[-1]["step"]:
             continue
@@ -71,14 +73,13 @@ def growth(samples: Sequence[dict[str, Any]], steps: int) -> dict[str, dict[str,
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command to its end and writes the record; its exit code."""
-    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=10_000, help="of both phases together")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two samples")
     parser.add_argument("--output", type=pathlib.Path, required=True, help="JSON file to write")
     args = parser.parse_args(argv)
     half = args.steps // 2
-    more = [f"--config.training.steps={half}", f"--config.distill.steps={half}", "--config.student.steps=(4,)"]
+    more = [f"--config.training.steps={half}", f"--config.distill.steps={half}"]
     more += [f"--config.{section}.checkpoint_every=500" for section in ("training", "distill")]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="lsd_jax_soak_"))
     command = [sys.executable, "-m", "lsd_jax.main", *STUDY, *more, f"--workdir={folder / 'run'}"]
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if process.returncode:
         print((folder / "output.log").read_text()[-3000:], file=sys.stderr)
     record = {
-        "command": " ".join(["python -m measurements.soak", *argv]),
+        "command": f"python -m measurements.soak --steps={args.steps} --every={args.every:g} --output={args.output.name}",
         "revision": revision(),
         "arguments": [*STUDY, *more],
         "exit_code": process.returncode,

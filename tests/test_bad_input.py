@@ -246,6 +246,7 @@ def distilled(**settings):
         (lambda: distilled(student=lsd.StudentSettings(coupling="iid")), "coupling=str: must be an lsd.Coupling"),
         (lambda: distilled(student=lsd.StudentSettings(grid_points=8.5)), "grid_points=8.5: must be a whole"),
         (lambda: distilled(folder=3), "folder=3: must be a path"),
+        (lambda: distilled(folder="s3://bucket/run"), "folder='s3://bucket/run': must be a folder"),
         (lambda: distilled(steps=(2.5,)), "steps=2.5: must be a whole number"),
         (lambda: distilled(data=[[1, 2], [1]], teacher=None), "data=...: its sequences have several lengths"),
         (lambda: lsd.make_task("text"), "data=str: must be lsd.Data"),

@@ -1,7 +1,10 @@
+import os
+import signal
+
 import jax.numpy as jnp
 import pytest
 
-from lsd_jax.checkpoints import Manager
+from lsd_jax.checkpoints import STOPPED, Manager, StopSignal
 
 
 def test_newest_state_comes_back(tmp_path):
@@ -48,3 +51,17 @@ def test_a_state_of_another_shape_moves_nothing(tmp_path):
     with pytest.raises(ValueError, match=r"c/5 cannot be read"):
         Manager(tmp_path / "c").restore_latest({"b": jnp.zeros(4)})
     assert (tmp_path / "c" / "5").exists()
+
+
+def test_a_signal_waits_for_the_next_step_and_after_the_last_one_does_what_it_did_before(capsys):
+    with pytest.raises(SystemExit, match=f"^{STOPPED}$"), StopSignal() as stop:
+        assert not stop.agreed()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.agreed()
+        stop.leave(7)
+    assert capsys.readouterr().err == "stopped at step 7; run the same command again to go on\n"
+    with pytest.raises(KeyboardInterrupt), StopSignal() as stop:
+        assert not stop.agreed()
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), StopSignal(active=False):
+        os.kill(os.getpid(), signal.SIGINT)

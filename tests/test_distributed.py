@@ -1,6 +1,8 @@
 """Several processes give the student of one, through the command line."""
 
 import json
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -8,6 +10,8 @@ import time
 
 import numpy as np
 import pytest
+
+from lsd_jax.checkpoints import STOPPED
 
 TINY = [
     "--config=configs/countdown.py",
@@ -59,21 +63,31 @@ def started(workdirs, *more, last=()):
     return [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for command in commands]
 
 
+def until(condition, *running, seconds=200):
+    """Waits for what the processes are to do; fails with their messages where they end before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        ended = [process.communicate()[1] for process in running if process.poll() is not None]
+        assert not ended and time.monotonic() < end, ended
+        time.sleep(0.05)
+
+
 def student(workdir):
     return json.loads((workdir / "students" / "M3" / "student.json").read_text())
 
 
-def test_two_processes_give_the_student_of_one(tmp_path):
-    two = ("launch/local.py", "--processes=2", "--", "--config.cpu_devices=1", "--stage=distill")
-    for name, launcher in (("two", two), ("one", ("--config.cpu_devices=2", "--stage=distill"))):
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_several_processes_give_the_student_of_one(tmp_path, count):
+    several = ("launch/local.py", f"--processes={count}", "--", "--config.cpu_devices=1", "--stage=distill")
+    for name, launcher in (("several", several), ("one", (f"--config.cpu_devices={count}", "--stage=distill"))):
         done = start(tmp_path / name, *launcher)
         assert done.returncode == 0, done.stderr[-3000:]
-    two, one = student(tmp_path / "two"), student(tmp_path / "one")
-    assert two["time_grid"] == one["time_grid"] and two["steps"] == 3
+    several, one = student(tmp_path / "several"), student(tmp_path / "one")
+    assert several["time_grid"] == one["time_grid"] and several["steps"] == 3
     for field in ("coefficients", "temperatures"):
-        np.testing.assert_allclose(two[field], one[field], rtol=1e-4)
+        np.testing.assert_allclose(several[field], one[field], rtol=1e-4)
     grid = "unseen_path_kl_nats"
-    np.testing.assert_allclose(two["metrics"][grid], one["metrics"][grid], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(several["metrics"][grid], one["metrics"][grid], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -102,6 +116,78 @@ def test_an_error_on_the_last_machine_alone_ends_all_with_its_message(tmp_path):
     assert "(process 1)" in done[0][1] and time.monotonic() - began < 60
 
 
+_LOOP = """
+import os, signal, sys
+from lsd_jax import checkpoints, startup
+startup.join(sys.argv[1], 2, int(sys.argv[2]), None, 60)
+with checkpoints.StopSignal() as stop:
+    for step in range(1, 100):
+        if step == 5 and sys.argv[2] == sys.argv[3]:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if stop.agreed(wait=sys.argv[4] == "wait"):
+            stop.leave(step)
+"""
+
+
+@pytest.mark.parametrize(("signaled", "waits", "step"), [(0, "wait", 5), (1, "later", 6)])
+def test_a_signal_to_one_process_stops_all_at_the_same_step(signaled, waits, step):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        command = [sys.executable, "-c", _LOOP, f"127.0.0.1:{free.getsockname()[1]}"]
+    words = [(str(index), str(signaled), waits) for index in range(2)]
+    running = [subprocess.Popen([*command, *own], stderr=subprocess.PIPE, text=True) for own in words]
+    for process in running:
+        error = process.communicate(timeout=100)[1]
+        assert process.returncode == STOPPED and f"stopped at step {step}; run the same command" in error, error
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_signal_to_one_process_or_to_the_launcher_saves_on_all_and_loses_nothing(tmp_path):
+    more = ("--config.distill.steps=600", "--config.distill.checkpoint_every=600", "--stage=distill")
+    undisturbed = machines([tmp_path / "straight"] * 2, *more)
+    assert [code for code, _ in undisturbed] == [0, 0], undisturbed
+    run = tmp_path / "run"
+    steps = lambda: sum(file.read_text().count("\n") for file in run.glob("students/M3/metrics.jsonl"))
+
+    running = started([run] * 2, *more)
+    until(lambda: steps() > 2, *running)
+    running[1].send_signal(signal.SIGTERM)
+    errors = [process.communicate(timeout=100)[1] for process in running]
+    assert [process.returncode for process in running] == [STOPPED] * 2, errors
+    (reached,) = {re.search(r"stopped at step (\d+)", error)[1] for error in errors}
+    assert 0 < int(reached) < 600 and (run / "students" / "M3" / "checkpoints" / reached).exists()
+
+    before, command = steps(), [sys.executable, "launch/local.py", "--processes=2", "--", *TINY, *more]
+    launcher = subprocess.Popen([*command, f"--workdir={run}"], stderr=subprocess.PIPE, text=True)
+    until(lambda: steps() > before + 2, launcher)
+    launcher.send_signal(signal.SIGTERM)
+    error = launcher.communicate(timeout=100)[1]
+    assert launcher.returncode == STOPPED and error.count("stopped at step") == 2, error
+    assert f"resumed from step {reached}" in error
+
+    done = machines([run] * 2, *more)
+    assert [code for code, _ in done] == [0, 0], done
+    straight, again = student(tmp_path / "straight"), student(run)
+    for record in (straight, again):
+        record.pop("provenance"), record["metrics"].pop("seconds")
+    assert straight == again
+
+
+@pytest.mark.slow
+def test_a_second_run_in_the_directory_is_told_on_every_process(tmp_path):
+    first = subprocess.Popen([sys.executable, "-m", "lsd_jax.main", *TINY, f"--workdir={tmp_path / 'run'}"])
+    try:
+        until((tmp_path / "run" / "lock").exists, first)
+        done = machines([tmp_path / "run"] * 2)
+    finally:
+        first.kill()
+        first.wait()
+    for code, error in done:
+        told = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert code == 1 and len(told) == 1 and f"another run is in it (process {first.pid} on " in told[0], error
+
+
 @pytest.mark.slow
 def test_a_process_that_is_killed_takes_the_others_with_it(tmp_path):
     """Without a word: an out-of-memory kill, a preempted machine."""
@@ -117,15 +203,17 @@ def test_a_process_that_is_killed_takes_the_others_with_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_three_processes_run_every_stage(tmp_path):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("count", [3, 4])
+def test_more_processes_run_every_stage(tmp_path, count):
     more = ["--config.teacher.paths=36", "--config.distill.steps=0"]
     more += [
-        "--config.evaluation.num_samples=30",
-        "--config.evaluation.batch_size=30",
-        "--config.evaluation.held_out=15",
+        "--config.evaluation.num_samples=36",
+        "--config.evaluation.batch_size=36",
+        "--config.evaluation.held_out=24",
     ]
-    done = start(tmp_path / "three", "launch/local.py", "--processes=3", "--", *more)
-    assert done.returncode == 0 and (tmp_path / "three" / "report" / "index.html").exists(), done.stderr[-3000:]
+    done = start(tmp_path / "run", "launch/local.py", f"--processes={count}", "--", *more)
+    assert done.returncode == 0 and (tmp_path / "run" / "report" / "index.html").exists(), done.stderr[-3000:]
 
 
 def test_dry_run_prints_every_command(tmp_path):

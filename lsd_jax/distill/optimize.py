@@ -157,12 +157,11 @@ def optimize(
                 )
             progress(done, **values)
             writer(done, **values)
-            if manager and (done % settings.checkpoint_every == 0 or done >= settings.steps or stop.requested):
+            stopping = stop.agreed()
+            if manager and (done % settings.checkpoint_every == 0 or done >= settings.steps or stopping):
                 manager.save(done, state)
-            if stop.requested:
-                break
-    if stop.requested:
-        raise SystemExit(f"stopped at step {done}; run the same command again to go on")
+            if stopping:
+                stop.leave(done)
     held_out = jax.tree.map(lambda leaf: leaf[fitted:], data)
     before, after = parallel.replicate(student, mesh), state.student
     gain = float(_loss(before, frozen, held_out, settings, mesh) - _loss(after, frozen, held_out, settings, mesh))

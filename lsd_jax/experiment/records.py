@@ -19,8 +19,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from lsd_jax import parallel
 from lsd_jax.errors import InputError
-from lsd_jax.files import write_whole
+from lsd_jax.files import is_partial, write_whole
 
 Row = dict[str, Any]  # a cell's record with its metrics flattened in as (value, low, high)
 
@@ -178,7 +179,7 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
                 f"workdir={str(workdir)!r}: holds a run with other values of {', '.join((of_students or changed)[:5])}; {remedy}"
             )
         write_json(path, {"layout": LAYOUT, "config": config})
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and not all(map(is_partial, workdir.iterdir())):
         raise FileExistsError(f"workdir={str(workdir)!r}: is not empty and holds no run; choose another --workdir")
     else:
         write_json(path, {"layout": LAYOUT, "config": config})
@@ -186,20 +187,26 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds a run directory for one run; the lock goes with its process, however that ends.
+    """Holds a run directory for one run; the lock goes with its first process, however that ends.
 
     Raises:
-        FileExistsError: another run is in it.
+        FileExistsError: another run is in it; on every process.
     """
-    if jax.process_index() > 0:
+    with contextlib.ExitStack() as held:
+        parallel.from_first(lambda: held.enter_context(_lock(workdir)))
         yield
-        return
+
+
+@contextlib.contextmanager
+def _lock(workdir: pathlib.Path) -> Iterator[None]:
     with (workdir / "lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise FileExistsError(f"workdir={str(workdir)!r}: another run is in it ({file.read().strip()})") from None
+        for path in filter(is_partial, [*workdir.rglob(".*")]):
+            path.unlink()  # of a run that was killed
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()

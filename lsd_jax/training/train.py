@@ -192,19 +192,20 @@ def train(
             for step in range(start, training.steps):
                 state, loss = step_fn(state, parallel.shard_batch(next(batches), mesh))
                 done = step + 1
+                stopping = stop.agreed(wait=done == training.steps)
                 if done % 50 == 0 or done == training.steps:
                     _check_finite(loss, training, done)
                     progress(done, bits=loss)
                     writer(done, loss_bits=loss)
-                if done % training.checkpoint_every == 0 or done == training.steps or stop.requested:
+                if done % training.checkpoint_every == 0 or done == training.steps or stopping:
                     _check_finite(loss, training, done)
                     manager.save(done, state, batches)
                 if done % training.validate_every == 0 and done < training.steps:
                     bits, error = evaluate(state.ema)
                     logging.info("step %d: validation %.4f +- %.4f bits per token", done, bits, error)
                     writer(done, validation_bits=bits)
-                if stop.requested:
-                    raise SystemExit(f"stopped at step {done}; run the same command again to go on")
+                if stopping:
+                    stop.leave(done)
         bits, error = evaluate(state.ema, draws=_FINAL_DRAWS)
         writer(training.steps, validation_bits=bits)
     return jax.device_get(state.ema), {"validation_bits": bits, "standard_error": error}

@@ -11,6 +11,7 @@ import pytest
 from jax.sharding import AxisType
 
 from lsd_jax import parallel
+from lsd_jax.checkpoints import STOPPED
 from lsd_jax.distill import optimize as module
 from lsd_jax.distill.optimize import optimize
 from lsd_jax.distill.settings import OptimizeSettings
@@ -38,7 +39,7 @@ def test_eight_devices_give_the_student_of_one(monkeypatch, objective):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), eight, one)
 
 
-def test_a_killed_distillation_resumes_to_the_same_student(tmp_path, monkeypatch):
+def test_a_killed_distillation_resumes_to_the_same_student(tmp_path, monkeypatch, capsys):
     straight = optimize(START, oracle(), teacher_paths(), SETTINGS)
 
     class Killed(module.Progress):
@@ -47,8 +48,9 @@ def test_a_killed_distillation_resumes_to_the_same_student(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "Progress", Killed)
-        with pytest.raises(SystemExit, match="step 10"):
+        with pytest.raises(SystemExit, match=f"^{STOPPED}$"):
             optimize(START, oracle(), teacher_paths(), SETTINGS, tmp_path)
+    assert capsys.readouterr().err.endswith("stopped at step 10; run the same command again to go on\n")
     resumed = optimize(START, oracle(), teacher_paths(), SETTINGS, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, straight, resumed)
 

@@ -139,6 +139,20 @@ def test_two_runs_in_one_directory(tmp_path):
         pass
 
 
+def test_what_a_killed_run_had_half_written_is_in_nobody_s_way(tmp_path):
+    """SIGKILL between the two steps of `write_whole`: also of config.json, which makes a folder a run's."""
+    (tmp_path / ".config.json.a1b2.partial").touch()
+    (tmp_path / "cells").mkdir()
+    with pytest.raises(FileExistsError, match="is not empty and holds no run"):
+        records.claim(tmp_path, {"seed": 0})
+    (tmp_path / "cells").rmdir()
+    records.claim(tmp_path, {"seed": 0})
+    (tmp_path / "cells").mkdir()
+    (tmp_path / "cells" / ".a.json.x_9.partial").touch()
+    with records.locked(tmp_path):
+        assert {file.name for file in tmp_path.rglob("*")} == {"config.json", "lock", "cells"}
+
+
 def test_names_of_files():
     assert records.slug("Euler, T=0.9") == "euler_t_0.9" and records.slug("LSD+ (Eq. 8)") == "lsd_eq._8"
 

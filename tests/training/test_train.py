@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from lsd_jax.checkpoints import STOPPED
 from lsd_jax.models.ddit import DDiTConfig
 from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.noise import Exponential, LogLinear
@@ -51,7 +52,7 @@ def run(folder, process="absorbing", **changes):
     return training.train(settings, sizes, noising, iter(dataset.to_iter_dataset()), ROWS[448:], folder, seed=0)
 
 
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch, capsys):
     straight, _ = run(tmp_path / "straight")
     real_step = training.parallel.shard_batch
     calls = []
@@ -63,8 +64,9 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
         return real_step(batch, mesh)
 
     monkeypatch.setattr(training.parallel, "shard_batch", killed)
-    with pytest.raises(SystemExit, match="step 4"):
+    with pytest.raises(SystemExit, match=f"^{STOPPED}$"):
         run(tmp_path / "killed")
+    assert capsys.readouterr().err.endswith("stopped at step 4; run the same command again to go on\n")
     monkeypatch.setattr(training.parallel, "shard_batch", real_step)
     resumed, _ = run(tmp_path / "killed")
     jax.tree.map(np.testing.assert_array_equal, straight, resumed)
