@@ -15,7 +15,7 @@ Expect (docs/results.md; nats per sequence above the continuous-time ELBO, mean 
 
 from ml_collections import ConfigDict
 
-from lsd_jax.configs import text
+from lsd_jax.configs import characters
 from lsd_jax.configs.ablation_countdown import EULER, FEW, OURS, compare
 from lsd_jax.configs.common import variant
 
@@ -25,7 +25,7 @@ TEMPERATURES = (0.9, 0.8)
 
 def get_config() -> ConfigDict:
     """Potentials on and off, beside Euler and its temperature sweep."""
-    config = text.get_config()
+    config = characters.get_config()
     compare(config, num_samples=128, held_out=128)
     config.samplers = (
         variant("Euler", **EULER, **FEW),

@@ -15,7 +15,7 @@ Expect (docs/results.md; nats per sequence above the continuous-time ELBO, mean 
 
 from ml_collections import ConfigDict
 
-from lsd_jax.configs import text
+from lsd_jax.configs import characters
 from lsd_jax.configs.ablation_countdown import BASE, DILATED, EULER, FEW, LSD, OURS, SHARED, compare, kl_mix
 from lsd_jax.configs.common import variant
 
@@ -25,7 +25,7 @@ SHARES = (0.5, 1.0)
 
 def get_config() -> ConfigDict:
     """Text, main components."""
-    config = text.get_config()
+    config = characters.get_config()
     compare(config, num_samples=128, held_out=128)
     config.samplers = (
         variant("Euler", **EULER),

@@ -13,7 +13,7 @@ Expect (seed 0, 8 evaluations; -log p of 24 held-out sequences, nats; docs/resul
 
 from ml_collections import ConfigDict
 
-from lsd_jax.configs import text
+from lsd_jax.configs import characters
 from lsd_jax.configs.benchmark import OURS, PLAIN, SAMPLERS
 from lsd_jax.configs.common import variant
 
@@ -31,7 +31,7 @@ NAMES = (
 
 def get_config() -> ConfigDict:
     """Adaptive samplers on text."""
-    config = text.get_config()
+    config = characters.get_config()
     config.distill.steps = 0
     config.nfe = (8, 16)
     config.samplers = (

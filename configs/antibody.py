@@ -8,6 +8,8 @@ AntiBERTy (Ruffolo et al. 2021, MIT; 26 M parameters) was trained to fill about 
 whole heavy chains of 121 amino acids from masks alone. Data: chains that ship, drawn from OLGA's model of recombination
 (lsd_jax/shipped/corpus/README.md); orders and grids are fitted on the training split, every number is of the test split.
 Sapiens (Prihoda et al. 2022, MIT), which had no part in making the samples, is the second model that judges them.
+Chains of your own: --config.data.path=FILE, FASTA or one per line, of those that have sequence_length amino acids; of several lengths
+with --config.data.vocab_size=21 (they and a pad) and the longest as sequence_length, at most 142 for Sapiens.
 Hardware and time: 2 CPU cores, about 45 minutes.
 Expect (seed 0; M-step ELBO of 16 held-out chains, nats; docs/results/antibody.md, which says what limits the samples):
 

@@ -1,7 +1,7 @@
 """Checks what the README claims against finished runs, and prints their tables.
 
-python -m lsd_jax.main --config=configs/countdown.py && python -m lsd_jax.main --config=configs/text.py
-python -m measurements.claims runs/countdown runs/text
+python -m lsd_jax.main --config=configs/text.py && python -m lsd_jax.main --config=configs/characters.py
+python -m measurements.claims runs/text runs/characters
 """
 
 import pathlib
@@ -40,8 +40,19 @@ def countdown_claims(rows: Sequence[Row]) -> dict[str, bool]:
     }
 
 
-def text_claims(rows: Sequence[Row]) -> dict[str, bool]:
+def subword_claims(rows: Sequence[Row]) -> dict[str, bool]:
     """What `configs/text.py` must show."""
+    bits = lambda sampler, budget: value(rows, sampler, budget, "nll_bits")
+    return {
+        "M=4 beats Euler at 8": bits(STUDENT, 4) < bits("Euler", 8),
+        "M=8 beats Euler at 16": bits(STUDENT, 8) < bits("Euler", 16),
+        "M=8 beats the golden order at 8": bits(STUDENT, 8) < bits("golden order, cosine grid", 8),
+        "M=16 is better than M=8": bits(STUDENT, 16) < bits(STUDENT, 8),
+    }
+
+
+def text_claims(rows: Sequence[Row]) -> dict[str, bool]:
+    """What `configs/characters.py` must show."""
 
     def bits(sampler: str, budget: int) -> float:
         return value(rows, sampler, budget, "nll_bits")
@@ -54,7 +65,7 @@ def text_claims(rows: Sequence[Row]) -> dict[str, bool]:
     }
 
 
-CLAIMS = {"countdown": countdown_claims, "text": text_claims}
+CLAIMS = {"countdown": countdown_claims, "text": text_claims, "subwords": subword_claims}
 
 
 def main(folders: list[str]) -> int:

@@ -14,14 +14,25 @@ import sys
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 import lsd_jax as lsd
 from lsd_jax.experiment.records import environment, revision, write_json
+from lsd_jax.experiment.report.figures import COLORS
 from lsd_jax.metrics.bootstrap import mean_interval
 from measurements.rows import SETS
 
 _NATS = ("nats", "quarter", "elbo", "alone_nats", "alone_elbo")
 _SAMPLES = 4
+_SHOWN = {
+    "path-KL student": "o-",
+    "Euler": "s-",
+    "golden order, cosine grid": "D-",
+    "Euler, T=0.8": "^-",
+    "Tweedie, cosine grid": "v-",
+    "one token at a time, surest first": "P",
+    "top-k margin": "X-",
+}
 
 
 def judged(file: pathlib.Path, task: lsd.Task, args: argparse.Namespace) -> dict[str, Any]:
@@ -66,12 +77,31 @@ def differences(rows: list[dict[str, Any]], ours: tuple[str, int]) -> None:
             ]
 
 
+def figure(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """-log p against network evaluations, one line per sampler; an upper bound where the record does not say exact."""
+    drawn = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axes = drawn.subplots()
+    likely = [row for row in rows if row.get("nats")]
+    for (name, style), color in zip(_SHOWN.items(), COLORS):
+        own = sorted((row for row in likely if row["name"] == name), key=lambda row: row["nfe"])
+        found = {row["nfe"]: row["metrics"]["nats"] for row in own}
+        axes.plot(list(found), [value[0] for value in found.values()], style, color=color, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([4, 8, 16, 32, 64, 128], ["4", "8", "16", "32", "64", "128"])
+    axes.set_xlabel("network evaluations per sequence of 128 tokens")
+    axes.set_ylabel("-log p of test text, nats per sequence")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    drawn.savefig(path, dpi=150)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Judges the rows and writes the record, a part of it after every row."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", required=True, type=pathlib.Path, help="the folder that measurements.rows wrote")
     parser.add_argument("--output", required=True, type=pathlib.Path, help="a JSON file")
+    parser.add_argument("--figure", type=pathlib.Path, help="a PNG file: -log p against network evaluations")
     parser.add_argument("--count", type=int, default=1024, help="samples per row")
     parser.add_argument("--resamples", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -89,6 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     for steps in (4, 8, 16, 32):
         differences(record["rows"], ("path-KL student", steps))
     write_json(args.output, record)
+    if args.figure:
+        figure(record["rows"], args.figure)
     return 0
 
 

@@ -11,7 +11,9 @@ import pytest
 if jax.__version_info__[:2] == (0, 10):  # a flag that another version does not know would end the process
     # XLA's older emitters make a program of a sampler in a third of the time; folding the all-mask start of 200,000
     # sequences into a constant takes 15 seconds (both measured with jaxlib 0.10.2).
+    # Dividing a program among threads costs more than it gives: a worker has one core.
     quick = "--xla_cpu_use_fusion_emitters=false --xla_disable_hlo_passes=constant_folding"
+    quick += " --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {quick}"
 
 jax.config.update("jax_num_cpu_devices", 8)

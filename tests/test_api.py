@@ -33,7 +33,7 @@ def here(tmp_path, monkeypatch):
 
 def snippet():
     code = re.search(r"```python\n(.*?)```", README.read_text(), re.S).group(1)
-    return code.replace("50257", "11").replace("length=1024", f"length={LENGTH}").replace("(4, 8, 16)", "(2, 4, 8)")
+    return code.replace("50257", "11").replace("length=1024", f"length={LENGTH}").replace("(4, 8, 16)", "(4, 8)")
 
 
 def test_the_snippet_of_the_readme_runs_line_by_line(here):

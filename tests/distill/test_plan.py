@@ -176,5 +176,5 @@ def test_cost_table_of_the_uniform_process_is_the_elbo_of_the_grid():
     own = problem("uniform")
     cost = own.cost(IID, np.linspace(1, 0, 5))
     sampler = Sampler(uniform_schedule(4), TWEEDIE, IID, L)
-    nll = np.asarray(m_step_nll(sequence_keys(jax.random.key(7), 256), own.model, sampler, own.tokens))
+    nll = np.asarray(jax.jit(m_step_nll)(sequence_keys(jax.random.key(7), 256), own.model, sampler, own.tokens))
     assert cost == pytest.approx(nll.mean(), abs=float(nll.std()) / 4 + 0.05)

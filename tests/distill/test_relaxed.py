@@ -78,7 +78,7 @@ def test_one_hot_tokens_are_their_integers(name):
     np.testing.assert_allclose(apply(params, soft, t), apply(params, x, t), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", ["euler", "tweedie", "ancestral"])
+@pytest.mark.parametrize("kernel", ["euler", "tweedie", pytest.param("ancestral", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["absorbing", "uniform"])
 def test_gradients_are_finite(name, kernel):
     model, key_B = model_of(name), sequence_keys(jax.random.key(0), 400)

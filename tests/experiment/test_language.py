@@ -48,7 +48,7 @@ def test_tiny_runs_from_checkpoint_to_report_and_again(tmp_path, capsys, name):
     assert len(lines) == 3 and set("".join(lines).replace("<|endoftext|>", "")) <= set(" aeinorst\\")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "sedd_medium"])
 def test_verify_knows_the_right_weights_from_wrong_ones(tmp_path, capsys, name):
     stages.run(tiny(name), tmp_path / "run", "verify", command="test")
     assert "verified: perplexity" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -128,13 +129,22 @@ def marginal_law(process: Process, probs: np.ndarray, length: int, t) -> np.ndar
 
 def exact_law(model: Diffusion, kernel: AnyKernel, schedule: Schedule, length: int) -> np.ndarray:
     """The distribution (S^L,) of a sampler's output, from the prior to the denoising step."""
+    return exact_laws(model, kernel, [schedule], length)[0]
+
+
+def exact_laws(model: Diffusion, kernel: AnyKernel, schedules: Sequence[Schedule], length: int) -> list[np.ndarray]:
+    """`exact_law` of several schedules, with one compilation: their steps end to end."""
     process = model.process
     states = jnp.asarray(all_sequences(process.num_states, length))
-    law = np.exp(np.asarray(process.prior_log_prob(states)))
-    law = law_after(law, step_matrices(model, kernel, length, schedule.time_grid[:-1], schedule.inner.params))
-    law = law @ np.asarray(_last_matrix(model, length, schedule.last), np.float64)
     data = (np.asarray(states) < process.vocab_size).all(1)
-    return law[data] / law[data].sum()
+    start = np.exp(np.asarray(process.prior_log_prob(states)))
+    steps = jax.tree.map(lambda *parts: jnp.concatenate(parts), *(schedule.inner for schedule in schedules))
+    matrices = np.asarray(_step_matrices(model, kernel, length, steps))
+    laws = []
+    for schedule, own in zip(schedules, np.split(matrices, np.cumsum([one.steps - 1 for one in schedules])[:-1])):
+        law = law_after(start, own) @ np.asarray(_last_matrix(model, length, schedule.last), np.float64)
+        laws.append(law[data] / law[data].sum())
+    return laws
 
 
 @functools.partial(jax.jit, static_argnums=1)

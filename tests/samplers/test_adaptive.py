@@ -84,7 +84,7 @@ def drawn(model, sampler, count, condition=None):
     return draw_and_count(model, sampler.bound_to(model, L), keys, count, condition)
 
 
-@pytest.mark.parametrize("budget", [2, 3, 64])
+@pytest.mark.parametrize("budget", [2, pytest.param(3, marks=pytest.mark.slow), 64])
 @pytest.mark.parametrize("name", CHOSEN)
 def test_the_likelihood_is_the_law_of_the_samples_and_sums_to_one(name, budget):
     model, adaptive = TABLES[name].model, lsd.sampler(name, budget, threshold=CHOSEN[name])

@@ -56,8 +56,8 @@ def test_maskgit_keeps_the_likeliest_of_the_drawn_tokens(sloped):
     x = jnp.full((1, 6), sloped.process.mask).at[0, 5].set(1)
 
     class Fixed:
-        def __init__(self, uniform):
-            self.noise = jnp.asarray([[uniform], [uniform]])
+        def __init__(self, uniform_L):
+            self.noise = jnp.stack([uniform_L[None]] * 2)
 
         def __call__(self, transition, stage=0):
             return jnp.where(jnp.isneginf(transition.log_stay_BL), drawn, transition.x_BL)
@@ -65,10 +65,13 @@ def test_maskgit_keeps_the_likeliest_of_the_drawn_tokens(sloped):
         def uniform(self, stage):
             return self.noise
 
-    def kept(uniform):
+    @jax.jit
+    def moved(uniform_L):
         step = Step(jnp.float32(1.0), jnp.float32(0.6), neutral())
-        moved, _ = KERNELS["maskgit"].step(Fixed(uniform), jnp.asarray([5]), sloped, x, step)
-        return np.flatnonzero(np.asarray(moved[0]) != sloped.process.mask).tolist()
+        return KERNELS["maskgit"].step(Fixed(uniform_L), jnp.asarray([5]), sloped, x, step)[0][0]
+
+    def kept(uniform):
+        return np.flatnonzero(np.asarray(moved(jnp.asarray(uniform))) != sloped.process.mask).tolist()
 
     assert kept([0.5] * 6) == [1, 3, 5]
     assert kept([0.5, 0.5, 0.5, 0.5, 0.99, 0.5]) == [3, 4, 5]

@@ -90,19 +90,18 @@ def test_golden_gillespie_events():
 
 
 @pytest.mark.parametrize(("name", "process"), PAIRS)
-def test_a_sequence_depends_on_its_own_key_only(toy, name, process):
-    world, keys = toy(process), sequence_keys(jax.random.key(2), 6)
-    whole = run(name, world, 6, 2, keys=keys)
-    parts = [run(name, world, 3, 2, keys=part) for part in (keys[:3], keys[3:])]
-    jax.tree.map(lambda a, *b: np.testing.assert_array_equal(a, np.concatenate(b)), whole, *parts)
+def test_a_sequence_depends_on_its_own_key_only_and_given_tokens_stay(toy, name, process):
+    world, keys = toy(process), sequence_keys(jax.random.key(2), 8)
+    fixed = np.array([[True, False, True], [False, False, True], [True, True, True], [False, False, False]] * 2)
+    given = np.array([[0, 2, 1]] * 8)
 
+    def part(rows):
+        condition = Condition(jnp.asarray(given[rows]), jnp.asarray(fixed[rows]))
+        return run(name, world, len(fixed[rows]), 3, condition, keys[rows])
 
-@pytest.mark.parametrize(("name", "process"), PAIRS)
-def test_given_tokens_stay(toy, name, process):
-    world = toy(process)
-    fixed = np.array([[True, False, True], [False, False, True], [True, True, True]] * 2)
-    given = np.array([[0, 2, 1]] * 6)
-    tokens, calls = run(name, world, 6, 3, Condition(jnp.asarray(given), jnp.asarray(fixed)))
+    tokens, calls = part(slice(None))
+    parts = [part(rows) for rows in (slice(0, 4), slice(4, 8))]
+    jax.tree.map(lambda a, *b: np.testing.assert_array_equal(a, np.concatenate(b)), (tokens, calls), *parts)
     assert (np.asarray(tokens) == given)[fixed].all() and (np.asarray(tokens) < 3).all()
     if process == "absorbing" and EVENT_SAMPLERS[name].threshold is None:
         assert np.asarray(calls).tolist() == (~fixed).sum(1).tolist()

@@ -15,7 +15,7 @@ from lsd_jax.samplers.kernel import denoise
 from lsd_jax.samplers.registry import KERNELS, SAMPLERS, get_kernel, get_sampler
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import Schedule, Step, StepParameters, neutral, uniform_schedule
-from tests.samplers.enumeration import draw, exact_law, frequencies, oracle, total_variation
+from tests.samplers.enumeration import draw, exact_law, exact_laws, frequencies, oracle, total_variation
 
 GOLDEN = np.load("tests/golden/sedd_samplers.npz")
 S, L = 3, 3
@@ -97,9 +97,16 @@ def test_golden_steps(graph, name, noise, index, consistent):
     assert np.abs(np.where(movable[..., None], probs - golden, 0)).max() < tolerance
 
 
-@pytest.mark.parametrize(
-    ("kernel", "name"), [(kernel, name) for kernel in ENUMERABLE for name in get_kernel(kernel).processes]
-)
+# Every kernel, and every process; the other pairs are slow. Their steps are enumerated in test_convergence.py.
+BOTH = ("euler", "predictor_corrector")
+SIMULATED = [
+    pytest.param(kernel, name, marks=pytest.mark.slow if number and kernel not in BOTH else ())
+    for kernel in ENUMERABLE
+    for number, name in enumerate(get_kernel(kernel).processes)
+]
+
+
+@pytest.mark.parametrize(("kernel", "name"), SIMULATED)
 def test_simulation_draws_the_enumerated_distribution(name, kernel):
     model, kernel = oracle(name, PROBS, S, L), get_kernel(kernel)
     learned = StepParameters(jnp.linspace(0.1, -0.2, 4), jnp.linspace(-0.3, 0.2, 4))
@@ -117,7 +124,7 @@ def test_simulation_draws_the_enumerated_distribution(name, kernel):
 def test_the_last_step_converges_too(name, kernel):
     """Halving the step halves the error at the data, the denoising step included (test_convergence.py: every kernel)."""
     model = oracle(name, PROBS, S, L)
-    laws = [exact_law(model, get_kernel(kernel), uniform_schedule(m), L) for m in (32, 64, 128)]
+    laws = exact_laws(model, get_kernel(kernel), [uniform_schedule(steps) for steps in (32, 64, 128)], L)
     errors = np.array([total_variation(law, PROBS) for law in laws])
     assert errors[-1] < 0.02
     np.testing.assert_allclose(np.log2(errors[:-1] / errors[1:]), 1.0, atol=0.3)

@@ -67,14 +67,15 @@ def test_improbable_tokens_are_remasked_first(toy):
     chance = jnp.broadcast_to(jnp.asarray([0.1, 0.9, jnp.inf]), (count, 3))
     x = jnp.broadcast_to(jnp.asarray([0, 1, 2]), (count, 3))
     draws = _StageDraw(path_noise(sequence_keys(jax.random.key(0), count), process, IID, 3), jnp.int32(0), lambda x: x)
-    moved, memory = kernel.step(draws, chance, model, x, Step(t, u, neutral()))
+    one_step = jax.jit(lambda *now: kernel.step(draws, now[0], model, *now[1:]))
+    moved, memory = one_step(chance, x, Step(t, u, neutral()))
     rates = (np.asarray(moved) == process.mask).mean(0)
     most = min(1.0, float(process.mask_probability(u) / (1 - process.mask_probability(t))))
     weights = np.exp(-np.array([0.1, 0.9]))
     np.testing.assert_allclose(rates[:2], most * weights / weights.sum(), atol=0.01)
     assert rates[2] == 0 and np.isinf(np.asarray(memory)[np.asarray(moved) == process.mask]).all()
     # What is revealed afterwards remembers the network's own probability of it.
-    again, memory = kernel.step(draws, memory, model, moved, Step(u, jnp.float32(0.1), neutral()))
+    again, memory = one_step(memory, moved, Step(u, jnp.float32(0.1), neutral()))
     new = (np.asarray(moved) == process.mask) & (np.asarray(again) != process.mask)
     probs = np.asarray(jax.nn.softmax(model.log_score(moved, u)))
     wanted = np.take_along_axis(probs, np.minimum(np.asarray(again), 2)[..., None], -1)[..., 0]

@@ -21,7 +21,10 @@ KEY = jax.random.key(3)
 
 @pytest.mark.parametrize(
     ("process", "kernel"),
-    [("absorbing", "euler"), ("uniform", "tweedie"), ("uniform", "euler"), ("gaussian", "ancestral")],
+    [
+        *(("absorbing", "euler"), ("uniform", "tweedie"), ("gaussian", "ancestral")),
+        pytest.param("uniform", "euler", marks=pytest.mark.slow),
+    ],
 )
 def test_the_weights_are_unbiased_in_p(process, kernel):
     """The mean of exp(-nats) over paths is the sampler's own probability of the sequence."""
