@@ -20,7 +20,6 @@ from lsd_jax.samplers.coupling import path_noise
 from lsd_jax.samplers.kernel import prior_tokens
 from lsd_jax.samplers.registry import get_kernel
 from lsd_jax.samplers.schedule import Schedule, StepParameters
-from lsd_jax.samplers.simulate import simulate
 from tests.samplers import enumeration
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install torch")
@@ -105,7 +104,11 @@ CASES = [
 
 @pytest.mark.parametrize(
     ("infill", "name", "kernel", "coupling", "coefficient", "distances", "top_p"),
-    [*[(False, *case) for case in CASES], *[(True, *CASES[index]) for index in (0, 7, 10, 16)]],
+    [
+        *[(False, *case) for case in CASES],
+        *[(True, *CASES[index]) for index in (0, 16)],
+        *[pytest.param(True, *CASES[index], marks=pytest.mark.slow) for index in (7, 10)],
+    ],
 )
 def test_the_same_tokens_from_the_same_uniforms(
     student_torch, tmp_path, infill, name, kernel, coupling, coefficient, distances, top_p
@@ -118,7 +121,7 @@ def test_the_same_tokens_from_the_same_uniforms(
     key_B = sequence_keys(jax.random.key(3), B)
     tokens, fixed = np.full((B, L), 2), np.tile(np.arange(L) % 5 == 1, (B, 1))
     condition = lsd.Condition(jnp.asarray(tokens, jnp.int32), jnp.asarray(fixed)) if infill else None
-    wanted = np.asarray(simulate(key_B, model, ours, B, condition=condition).tokens)
+    wanted = np.asarray(enumeration.draw(key_B, model, ours, B, condition=condition).tokens)
     given = {"tokens_BL": torch.from_numpy(tokens), "fixed_BL": torch.from_numpy(fixed)} if infill else {}
     noise = noise_of(student_torch, student, key_B, process, coupling)
     found = student_torch.sample(student, in_torch, B, noise=noise, **given).numpy()
@@ -147,7 +150,7 @@ def test_outputs_and_schedules(student_torch, tmp_path, name, output, noise):
     x = np.asarray(RNG.integers(0, process.num_states, (4, L)))
     if name == "absorbing":
         x[:] = S
-    wanted = np.asarray(model.log_score(jnp.asarray(x, jnp.int32), jnp.float32(0.45)))
+    wanted = np.asarray(jax.jit(model.log_score)(jnp.asarray(x, jnp.int32), jnp.float32(0.45)))
     tokens = torch.from_numpy(x)
     found = student_torch.log_score_of(student, output, net_torch(tokens), tokens, 0.45).numpy()
     np.testing.assert_allclose(found, wanted, rtol=2e-4, atol=2e-4)
@@ -160,19 +163,19 @@ def test_with_its_own_random_numbers_it_has_the_same_law(student_torch, name):
     model = enumeration.oracle(name, probs, 3, 2)
     ours = lsd.sampler("tweedie", 3).bound_to(model, 2)
     student, count = ours.record(), 40_000
-    noised = {}
+    noised, log_score_of = {}, jax.jit(model.log_score)
 
     def network(tokens, time):
         t = float(time[0])
         if t not in noised:  # of every state once
             states = np.array(list(itertools.product(range(model.process.num_states), repeat=2)))
-            log_score = np.asarray(model.log_score(jnp.asarray(states, jnp.int32), jnp.float32(t)))
+            log_score = np.asarray(log_score_of(jnp.asarray(states, jnp.int32), jnp.float32(t)))
             noised[t] = torch.from_numpy(log_score.copy()).reshape(model.process.num_states, -1, 2, 3)
         return noised[t][tokens[:, 0], tokens[:, 1]]
 
     generator = torch.Generator().manual_seed(0)
     found = student_torch.sample(student, network, count, "log_score", "time", generator=generator).numpy()
-    drawn = np.asarray(simulate(jax.random.key(1), model, ours, count).tokens)
+    drawn = np.asarray(enumeration.draw(jax.random.key(1), model, ours, count).tokens)
     share = lambda tokens: np.bincount(tokens[:, 0] * 3 + tokens[:, 1], minlength=9) / count
     assert (
         np.abs(share(found) - share(drawn)).sum() < 0.02
@@ -225,7 +228,7 @@ def test_of_lengths_the_same_tokens_from_the_same_uniforms(
     key_B, place = sequence_keys(jax.random.key(3), B), np.tile(np.arange(L), (B, 1))
     tokens, fixed = np.where(place < L - 3, 2, S - 1), (place % 5 == 1) | (place >= L - 3)
     condition = lsd.Condition(jnp.asarray(tokens, jnp.int32), jnp.asarray(fixed)) if infill else None
-    wanted = np.asarray(simulate(key_B, model, ours, B, condition=condition).tokens)
+    wanted = np.asarray(enumeration.draw(key_B, model, ours, B, condition=condition).tokens)
     given = {"tokens_BL": torch.from_numpy(tokens), "fixed_BL": torch.from_numpy(fixed)} if infill else {}
     noise = noise_of(student_torch, student, key_B, process, coupling)
     found = student_torch.sample(student, in_torch, B, noise=noise, **given).numpy()
