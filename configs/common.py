@@ -32,7 +32,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.data.tokenizer = ""
     config.data.normalize = False  # text, subwords, bigram: reduce any file to the 27 symbols instead of failing
     config.data.sequence_length = 128
-    config.data.vocab_size = 27
+    config.data.vocab_size = 27  # proteins: 20, or 21 for chains of several lengths
     config.data.shape = ()  # images: (channels, height, width)
     config.data.mix = 0.003  # countdown, bigram, toy: share of the uniform distribution in every transition
 

@@ -12,15 +12,17 @@ every number is of test molecules. A file of SMILES of your own: --config.data.p
 with --config.model.weights= to train a network on it first.
 
 Hardware and time: 2 CPU cores; `:tiny` three minutes; the others have not been run to their end in this form.
-Expect (measurements/molecules.py on an H100, seed 0; share valid of 10,000 molecules, and -log p of 256 test molecules in nats; all rows in
+Expect (measurements/rows.py on an H100, seed 0; share valid of 10,000 molecules, and -log p of 256 test molecules in nats; all rows in
 docs/results/molecules.md):
 
     QM9, NFE           4              8              16             128
-    path-KL student    0.53  14.49    0.69  13.67    0.85  13.15
+    path-KL student    0.52  14.52    0.75  13.48    0.80  13.28
     golden, untuned    0.40  14.71    0.68  13.73    0.79  13.41
     Euler              0.27  15.31    0.48  14.21    0.63  13.69    0.79  13.25
-    MOSES, NFE         4              8              16             32
-    path-KL student    0.16  25.17    0.40  23.75    0.59  22.73    0.67  22.47
+    MOSES, NFE         4              8              16             128
+    path-KL student    0.16  25.02    0.41  23.29    0.59  22.73
+    golden, untuned    0.08  26.50    0.32  23.76    0.51  22.86
+    Euler              0.02  28.73    0.14  25.20    0.30  23.64    0.56  22.46
 """
 
 from ml_collections import ConfigDict

@@ -18,10 +18,10 @@ OURS = "path-KL student"
 SAMPLERS = {
     "golden order, cosine grid": {**UNTUNED, "student__grid": "cosine"},
     "Euler": {"student__kernel": "euler"},
-    "Euler, T=0.8": {"student__kernel": "euler", "student__temperature": 0.8},
     "one token at a time (exact)": {"student__kernel": "first_hitting"},
 }
 MORE = {
+    "Euler, T=0.8": {"student__kernel": "euler", "student__temperature": 0.8},
     "Euler, T=0.9": {"student__kernel": "euler", "student__temperature": 0.9},
     "MaskGIT, cosine grid, choice T=1": {"student__kernel": "maskgit_cool", "student__grid": "cosine"},
     "ReMDM conf, top-p 0.9": {"student__kernel": "remdm_conf", "student__top_p": 0.9},
@@ -46,8 +46,8 @@ def get_config(variant_name: str = "") -> ConfigDict:
     config.teacher.source, config.teacher.steps, config.teacher.paths = "data", 128, 32
     config.student.steps, config.student.grid_points = (4, 8, 16), 48
     config.distill.steps = 0
-    config.evaluation.num_samples, config.evaluation.batch_size = 32, 16
-    config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 16, 8, 8
+    config.evaluation.num_samples, config.evaluation.batch_size = 24, 12
+    config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 12, 6, 8
     config.report.ours = OURS
     samplers = SAMPLERS | MORE if variant_name == "full" else SAMPLERS
     config.samplers = (variant(OURS), *[variant(name, **{**PLAIN, **samplers[name]}) for name in samplers])

@@ -25,7 +25,7 @@ REACH = 4  # tokens farther apart are independent
 MAX_TABLE = 256  # tokens of a table (REACH, S, S) per step; larger vocabularies get factors
 RANK = 16
 _FACTOR_PRECISION = 1.0  # of a Gaussian prior on what factors hold: a potential has a standard deviation of 4
-_ROWS = 4096  # pairs per gradient of the factors
+_ROWS = 2048  # pairs per gradient of the factors
 
 
 class Fit(NamedTuple):
@@ -174,4 +174,4 @@ def _fit_factors(weight_N, *data) -> Factors:
 
     start = _no_factors(vocab)
     left_DSR = 0.1 * jax.random.normal(start_key, start.left_DSR.shape)
-    return fit_table(loss, Factors(left_DSR, jnp.asarray(start.own_DRS)), 600, 0.02)
+    return fit_table(loss, Factors(left_DSR, jnp.asarray(start.own_DRS)), 300, 0.03)
