@@ -1,5 +1,6 @@
 """The notebooks of colab/: in step with their scripts, readable on a page, and run from top to bottom by a kernel of their own."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -10,11 +11,24 @@ import jupytext
 import nbformat
 import pytest
 
+from lsd_jax.models import chemnet
+from lsd_jax.tasks import molecules
+
 FOLDER = pathlib.Path(__file__).parents[1] / "colab"
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
 MAKE = FOLDER / "notebook.py"
 each = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-SLOW = {"01_quickstart", "02_your_model", "04_pod"}  # all: other tests run what they show, piece by piece
+SLOW = {
+    "01_quickstart",
+    "02_your_model",
+    "03_molecules",
+    "04_pod",
+}  # all: other tests run what they show, piece by piece
+
+NEEDS = {
+    "02_your_model": ("torch", "pip install '.[torch]'"),
+    "03_molecules": ("qm9pack", "pip install --no-deps qm9pack==1.0.3"),
+}
 
 
 def sources(notebook):
@@ -26,7 +40,7 @@ def outputs(notebook):
 
 
 def test_there_is_a_script_for_every_notebook():
-    assert len(SCRIPTS) >= 3 and {path.stem for path in FOLDER.glob("*.ipynb")} == {path.stem for path in SCRIPTS}
+    assert len(SCRIPTS) >= 4 and {path.stem for path in FOLDER.glob("*.ipynb")} == {path.stem for path in SCRIPTS}
 
 
 @each
@@ -66,16 +80,24 @@ def test_notebooks_install_from_one_place_and_their_badges_open_them():
     assert len(sites) == 1
 
 
+def test_molecules_come_from_the_wheels_that_are_read():
+    text = (FOLDER / "03_molecules.py").read_text()
+    for command in (*molecules._COMMANDS.values(), chemnet.INSTALL):
+        assert f'"{command.split()[-1]}"' in text, command
+
+
 @pytest.mark.parametrize(
     "script",
     [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in SCRIPTS],
 )
+@pytest.mark.timeout(960)  # several minutes, and more beside other work
 def test_a_notebook_runs(script, tmp_path):
-    if "import torch" in script.read_text():
-        pytest.importorskip("torch", reason="needs PyTorch: pip install '.[torch]'")
+    package, command = NEEDS.get(script.stem, ("lsd_jax", ""))
+    if not importlib.util.find_spec(package):
+        pytest.skip(f"needs {package}: {command}")
     environment = os.environ | {"LSD_JAX_FAST": "1"}
     command = [sys.executable, MAKE, script.stem, f"--output={tmp_path}"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     made = nbformat.read(tmp_path / f"{script.stem}.ipynb", nbformat.NO_CONVERT)
     assert any("image/png" in output.get("data", {}) for output in outputs(made))

@@ -21,15 +21,16 @@ def main() -> int:
     """The command above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("output", type=pathlib.Path, help="an .xz file, one chain per line")
-    parser.add_argument("--length", type=int, default=121, help="amino acids per chain")
-    parser.add_argument("--count", type=int, default=4096, help="chains of this length")
+    parser.add_argument("--length", type=int, default=121, help="amino acids per chain; 0: as they come")
+    parser.add_argument("--count", type=int, default=4096, help="chains")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     np.random.seed(arguments.seed)  # noqa: NPY002  OLGA draws from numpy's global state
-    chosen = (chain for chain in heavy_chains() if len(chain) == arguments.length)
+    chosen = (chain for chain in heavy_chains() if arguments.length in (0, len(chain)))
     rows = list(itertools.islice(chosen, arguments.count))
     arguments.output.write_bytes(lzma.compress(("\n".join(rows) + "\n").encode(), preset=9))
-    print(f"{len(rows)} chains of {arguments.length} amino acids, {len(set(rows))} distinct: {arguments.output}")
+    shortest, longest = min(map(len, rows)), max(map(len, rows))
+    print(f"{len(rows)} chains of {shortest} to {longest} amino acids, {len(set(rows))} distinct: {arguments.output}")
     return 0
 
 

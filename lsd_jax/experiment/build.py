@@ -51,7 +51,7 @@ def task_of(config: ml_collections.ConfigDict, judged: bool = True) -> Task:
 def process_of(config: ml_collections.ConfigDict) -> Process:
     """The noising process."""
     noise, settings = config.process.noise.to_dict(), {}
-    if padded(config.data.name):
+    if padded(data_of(config)):
         if config.process.name != Absorbing.name:
             raise InputError(
                 f"name={config.process.name!r}: sequences of {config.data.name} have lengths of their own, which only the absorbing "

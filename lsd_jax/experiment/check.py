@@ -30,6 +30,7 @@ _ELSEWHERE = {
     ("distill", "coupling.name"): "student",
     ("process", "vocab_size"): "data",
     ("process", "path"): "data",
+    ("process", "sequence_length"): "data",
     ("model", "sequence_length"): "data",
 }
 _PARAMETER = re.compile(r"[A-Za-z_][\w.]*=")

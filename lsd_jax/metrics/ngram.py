@@ -46,13 +46,19 @@ def ngram_ids(tokens_NL: np.ndarray, n: int, vocab_size: int) -> np.ndarray:
     return ids
 
 
-def ngram_distribution(tokens_NL: np.ndarray, n: int, vocab_size: int) -> NGrams:
-    """The distribution of the n-grams inside sequences (N, L).
+def without_pads(ids_NM: np.ndarray, vocab_size: int, pad: int | None) -> np.ndarray:
+    """Where an n-gram of `ngram_ids` lies inside its sequence, booleans (N, M): pads follow a sequence, so it ends in none."""
+    return np.full(ids_NM.shape, True) if pad is None else ids_NM % vocab_size != pad
+
+
+def ngram_distribution(tokens_NL: np.ndarray, n: int, vocab_size: int, pad: int | None = None) -> NGrams:
+    """The distribution of the n-grams inside sequences (N, L), which end where their pads begin.
 
     Raises:
         ValueError: as `ngram_ids`.
     """
-    distinct, counts = np.unique(ngram_ids(tokens_NL, n, vocab_size), return_counts=True)
+    ids = ngram_ids(tokens_NL, n, vocab_size)
+    distinct, counts = np.unique(ids[without_pads(ids, vocab_size, pad)], return_counts=True)
     return NGrams(distinct, counts / counts.sum())
 
 
@@ -73,10 +79,13 @@ def jensen_shannon(a: NGrams, b: NGrams) -> float:
     return float(half(p) + half(q))
 
 
-def unigram_entropy(tokens_NL: np.ndarray, vocab_size: int) -> np.ndarray:
-    """Entropy (N,) in bits of every sequence's own unigram distribution, as the field reports beside gen-PPL."""
+def unigram_entropy(tokens_NL: np.ndarray, vocab_size: int, pad: int | None = None) -> np.ndarray:
+    """Entropy (N,) in bits of every sequence's own unigram distribution, pads left out, as the field reports beside gen-PPL."""
     # Row by row: all rows at once would take N * L * vocab_size bytes, 50 GB for GPT-2's vocabulary.
-    p = np.stack([np.bincount(row, minlength=vocab_size) for row in tokens_NL]) / tokens_NL.shape[1]
+    counts = np.stack([np.bincount(row, minlength=vocab_size) for row in tokens_NL])
+    if pad is not None:
+        counts[:, pad] = 0
+    p = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     return -(p * np.log2(np.where(p > 0, p, 1))).sum(1)
 
 

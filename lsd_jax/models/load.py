@@ -9,6 +9,7 @@ from typing import Any
 from lsd_jax.errors import InputError
 from lsd_jax.models import pretrained, weights
 from lsd_jax.models.backbones import NETWORKS, PUBLISHED, Sizes, kind_of, network
+from lsd_jax.models.bert import BertConfig
 from lsd_jax.models.ddit import DTYPES, DDiTConfig
 from lsd_jax.models.model import Diffusion, Identity
 from lsd_jax.models.pretrained import tauldr
@@ -109,6 +110,11 @@ def _published(name: str, source: str, process: Process | None, dtype: str, outp
     wanted = None if process is None else process.vocab_size
     sizes, params, sha256 = pretrained.load(name, source, "weights", masked, dtype, wanted)
     process = process or (Absorbing if masked else Uniform)(sizes.vocab_size, LogLinear())
+    if isinstance(sizes, BertConfig) and sizes.padded != (process.longest is not None):
+        raise InputError(
+            f"process={name!r}: the 20 amino acids are a vocabulary of 20, for sequences of one length; with a pad it is 21, and the "
+            "process needs the shares of lengths: Absorbing(21, noise, lengths=...)"
+        )
     module = family.module(sizes)
     return Diffusion.from_flax(module, params, process, family.output, identity=Identity(name, source, sha256))
 

@@ -58,8 +58,6 @@ class Molecules(Task):
     scaffolds: lsd_jax/metrics/molecules/table.py. FCD where its network is installed, Filters where MOSES is.
     """
 
-    padded = True
-
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
         self._set = data.path or "moses"
@@ -75,6 +73,11 @@ class Molecules(Task):
         self._index = {token: index for index, token in enumerate(self.vocabulary)}
         self.columns = table.columns(self.has_fcd, self.has_filters, self._set == "moses")
         self.primary = "fcd" if self.has_fcd else "valid"
+
+    @classmethod
+    def padded(cls, data: Data) -> bool:
+        del data
+        return True
 
     def source(self) -> "Source":
         from lsd_jax.tasks.builder import Source

@@ -24,9 +24,9 @@ TASKS: dict[str, type[Task]] = {
 }
 
 
-def padded(name: str) -> bool:
+def padded(data: Data) -> bool:
     """Whether the sequences of a task have lengths of their own."""
-    return name in TASKS and TASKS[name].padded
+    return data.name in TASKS and TASKS[data.name].padded(data)
 
 
 def make_task(data: Data, judge: Judge | None = None) -> Task:

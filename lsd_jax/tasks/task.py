@@ -35,7 +35,7 @@ class Data:
             subwords: a tokenizer's JSON file instead of what ships.
         normalize: text, subwords, bigram: whether a file is reduced to the 27 symbols instead of refused.
         sequence_length: tokens per sequence.
-        vocab_size: number of data tokens.
+        vocab_size: number of data tokens. proteins: 20, or 21 with a pad for sequences of several lengths.
         shape: images: (channels, height, width).
         mix: countdown, bigram, toy: share of the uniform distribution in every transition.
     """
@@ -88,7 +88,6 @@ class Task:
         best: metric -> the value that no sampler can better: 0 of a divergence, the data's own of a property.
         has_data: whether there are sequences to hold samples against.
         reads_file: whether `Data.path` means something to it.
-        padded: whether its sequences have lengths of their own.
         image_shape: the (channels, height, width) that the data must have; () but for images.
     """
 
@@ -97,7 +96,6 @@ class Task:
     has_data: bool = True
     image_shape: ClassVar[tuple[int, ...]] = ()
     reads_file: ClassVar[bool] = True
-    padded: ClassVar[bool] = False
 
     def __init__(self, data: Data, judge: Judge | None = None):
         """Checks the settings and loads the judge's networks; the data set is prepared when it is first asked for.
@@ -118,6 +116,12 @@ class Task:
             raise InputError(
                 f"feature_statistics={judge.feature_statistics!r}: name features too, the network that they are of"
             )
+
+    @classmethod
+    def padded(cls, data: Data) -> bool:
+        """Whether sequences of such data have lengths of their own, up to `sequence_length`; the last token is then the pad."""
+        del data
+        return False
 
     @property
     def lengths(self) -> tuple[float, ...]:

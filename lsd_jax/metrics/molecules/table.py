@@ -14,8 +14,9 @@ from lsd_jax.metrics.metric import Column, Metrics
 from lsd_jax.metrics.molecules import chemistry, pieces, similarity
 from lsd_jax.metrics.molecules import fcd as chemnet
 from lsd_jax.metrics.molecules.facts import Facts, describe
-from lsd_jax.metrics.molecules.properties import NAMES, wasserstein
+from lsd_jax.metrics.molecules.properties import NAMES
 from lsd_jax.metrics.molecules.reference import Reference
+from lsd_jax.metrics.wasserstein import wasserstein
 
 _SUFFIXES = {"test": "", "scaffolds": "_sf"}
 _MOST_RESAMPLES = 200  # of what is no mean

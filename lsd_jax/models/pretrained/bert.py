@@ -103,13 +103,18 @@ def to_ours(
 ) -> tuple[BertConfig, Any]:
     """(sizes, float32 parameters) of a family of LAYOUTS from its tensors and its config.json (or {}).
 
+    Args:
+        vocab_size: 20; or 21 with a pad after the amino acids.
+
     Raises:
-        ValueError: another `vocab_size` than the network's, or tensors that are missing, unknown or misshapen; the message names
+        ValueError: another `vocab_size`, or tensors that are missing, unknown or misshapen; the message names
             them.
     """
     layout = LAYOUTS[family]
-    if vocab_size not in (None, layout.tokens.stop - layout.tokens.start):
-        raise InputError(f"it knows the 20 amino acids; vocab_size={vocab_size}")
+    known = layout.tokens.stop - layout.tokens.start
+    if vocab_size not in (None, known, known + 1):
+        raise InputError(f"it knows the 20 amino acids, and with a pad 21 tokens; vocab_size={vocab_size}")
+    padded = vocab_size == known + 1
     state = dict(weights_of(tensors, layout.embedding, family))
     table, positions = state.pop(layout.embedding), state.get(layout.position)
     rows = max(layout.tokens.stop, layout.mask + 1)
@@ -118,12 +123,13 @@ def to_ours(
     types = state.get(_TYPES, np.zeros_like(positions[:1]))[:1]  # every token is of the first type: part of its place
     state[layout.position] = positions[layout.first :] + types
     state |= {
-        "embed": table[[*range(rows)[layout.tokens], layout.mask]],
+        # What stands at a pad is not read: the mask's row serves.
+        "embed": table[[*range(rows)[layout.tokens], *[layout.mask] * padded, layout.mask]],
         "ends": table[list(layout.ends)],
         f"{layout.head}.weight": state.get(f"{layout.head}.weight", table)[layout.tokens],  # the table, where tied
         f"{layout.head}.bias": state.get(f"{layout.head}.bias", np.zeros(0))[layout.tokens],
     }
-    sizes = _sizes(state, layout, card)
+    sizes = _sizes(state, layout, card, padded)
     template = jax.eval_shape(Bert(sizes).init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))["params"]
     tables = {"embed/embedding": "embed", "ends/embedding": "ends", "position/embedding": layout.position}
     modules = {ours.format(i): name.format(i) for name, ours in layout.modules.items() for i in range(sizes.depth)}
@@ -139,7 +145,7 @@ def to_ours(
     return sizes, {"params": nested(fit(state, shapes_of(template), theirs, turned, layout.spare))}
 
 
-def _sizes(state: dict[str, np.ndarray], layout: Layout, card: dict[str, Any]) -> BertConfig:
+def _sizes(state: dict[str, np.ndarray], layout: Layout, card: dict[str, Any], padded: bool) -> BertConfig:
     blocks = {name.removeprefix(layout.blocks + ".").split(".")[0] for name in state if name.startswith(layout.blocks)}
     mlp = next((theirs for theirs, ours in layout.modules.items() if ours == "block_{}/mlp_in"), "").format(0)
     return BertConfig(
@@ -150,4 +156,5 @@ def _sizes(state: dict[str, np.ndarray], layout: Layout, card: dict[str, Any]) -
         heads=card.get("num_attention_heads", _HEADS),
         mlp_dim=len(state.get(f"{mlp}.bias", ())),
         epsilon=card.get("layer_norm_eps", layout.epsilon),
+        padded=padded,
     )

@@ -111,6 +111,53 @@ def test_soft_tokens_that_are_certain_are_embedded_as_tokens():
     np.testing.assert_allclose(hard, soft, atol=1e-5)
 
 
+SHARES = (0, 0, 0, 0, 0.1, 0.2, 0, 0.3, 0, 0.4)  # of lengths 0 to 9
+
+
+def with_pads():
+    return lsd.load_model("antiberty", "tiny_antiberty", lsd.Absorbing(21, lsd.LogLinear(), SHARES))
+
+
+def test_a_padded_chain_is_read_as_the_chain_alone():
+    plain, padded = lsd.load_model("antiberty", "tiny_antiberty"), with_pads()
+    tokens = np.random.default_rng(0).integers(0, 20, (3, 9)).astype(np.int32)
+    tokens[:, 1] = plain.process.mask
+    lengths = (4, 7, 9)
+    rows = np.full((3, 9), 20, np.int32)
+    for row, own, length in zip(rows, tokens, lengths):
+        row[:length] = np.where(own == plain.process.mask, padded.process.mask, own)[:length]
+    found = logits(padded, rows)
+    for row, own, length in zip(found, tokens, lengths):
+        np.testing.assert_allclose(row[:length, :20], logits(plain, own[None, :length])[0], atol=1e-5)
+    soft = padded.apply.module.apply(padded.params, jax.nn.one_hot(rows, 22))
+    np.testing.assert_allclose(soft[:, :4], found[:, :4], atol=1e-5)
+    draw = jax.nn.softmax(padded.log_score(jnp.asarray(rows), jnp.float32(0.5)))
+    assert draw[0, 1, 20] == 0 and draw[0, 1, :20].sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_likelihood_of_a_padded_chain_is_the_chain_s_and_its_length_s():
+    plain, padded = lsd.load_model("antiberty", "tiny_antiberty"), with_pads()
+    chain = np.random.default_rng(1).integers(0, 20, (2, 7))
+    rows = np.concatenate([chain, np.full((2, 2), 20)], 1)
+    by = lsd.sampler("margin", steps=3)  # whose likelihood is exact
+    np.testing.assert_allclose(
+        lsd.likelihood(padded, by, rows), lsd.likelihood(plain, by, chain) - np.log(0.3), rtol=1e-4
+    )
+
+
+def test_samples_have_lengths_of_their_own_and_no_pad_inside():
+    rows = lsd.sample(with_pads(), lsd.sampler("euler", steps=3), jax.random.key(0), count=400)
+    assert rows.shape == (400, 9) and (np.diff((rows == 20).astype(int)) >= 0).all()
+    shares = np.bincount((rows < 20).sum(1), minlength=10) / 400
+    np.testing.assert_allclose(shares, SHARES, atol=0.08)
+
+
+def test_a_pad_and_lengths_come_together():
+    for process in (lsd.Absorbing(21, lsd.LogLinear()), lsd.Absorbing(20, lsd.LogLinear(), (0.0, 1.0))):
+        with pytest.raises(lsd.InputError, match="with a pad it is 21, and the process needs the shares of lengths"):
+            lsd.load_model("antiberty", "tiny_antiberty", process)
+
+
 def test_what_does_not_fit_is_told_in_one_line(monkeypatch):
     tensors = read_tensors(TINY)
     with pytest.raises(lsd.InputError, match="vocab_size=27"):
