@@ -53,10 +53,11 @@ def load_model(
 
     Args:
         name: "sedd", "radd", "mdlm", "duo" (published diffusion models), "antiberty", "sapiens" (language models of antibodies
-            over the 20 amino acids, read as masked diffusion), "ddit", "unet" (our own networks; "unet" also reads tauLDR's
-            checkpoints), or a model that ships with the package: "text" (characters of the State of the Union addresses, 27
-            symbols, absorbing), "subwords" (the same text in 1,024 byte-pair tokens), "moses", "qm9" (SMILES strings of molecules
-            of many lengths) or "digits" (8 x 8 images of 17 values, discretized Gaussian).
+            over the 20 amino acids, read as masked diffusion; with a pad where `process` is Absorbing(21, noise, lengths)),
+            "ddit", "unet" (our own networks; "unet" also reads tauLDR's checkpoints), or a model that ships with the package:
+            "text" (characters of the State of the Union addresses, 27 symbols, absorbing), "subwords" (the same text in 1,024
+            byte-pair tokens), "moses", "qm9" (SMILES strings of molecules of many lengths) or "digits" (8 x 8
+            images of 17 values, discretized Gaussian).
         weights: a file (safetensors, PyTorch's, Lightning's .ckpt), a folder, "owner/repository" with an optional "@revision" of
             the hub, or the name of a shipped file.
             Empty: what the installed wheel of that name holds ("antiberty", "sapiens").
