@@ -4,7 +4,7 @@
     python -m lsd_jax.main --config=configs/text.py:tiny     # the same path in two minutes
     python -m lsd_jax.main --config=configs/text.py:full     # more samplers and steps; not run to its end
 
-Data: the State of the Union addresses in 1,024 byte-pair tokens, 128 per sequence, which are some 443 characters; the splits of
+Data: the State of the Union addresses in 1,024 byte-pair tokens, 128 per sequence, which are some 440 characters; the splits of
 configs/characters.py: test blocks for every number, training text for orders and grids. The network was trained on a GPU
 (lsd_jax/shipped/weights/README.md); its ELBO is 4.60 bits per token of the validation split, 1.33 bits per character.
 Hardware and time: 2 CPU cores, 12 minutes beside another process, 13 minutes of CPU time.

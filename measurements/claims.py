@@ -1,4 +1,4 @@
-"""Checks what the README claims against finished runs, and prints their tables.
+"""Checks what the pages of results claim against finished runs, and prints their tables.
 
 python -m lsd_jax.main --config=configs/text.py && python -m lsd_jax.main --config=configs/characters.py
 python -m measurements.claims runs/text runs/characters

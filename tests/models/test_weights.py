@@ -40,7 +40,7 @@ def test_truncated_foreign_and_missing_files(saved, tmp_path):
 
 
 def test_shipped_teacher_reaches_its_stated_bound():
-    """The weights of the main job say real text is far likelier than shuffled text, at about the bound on their card."""
+    """The weights of the characters' model say real text is far likelier than shuffled text, at about the bound on their card."""
     config, params, card = weights.load(weights.resolve("text_teacher.safetensors"))
     loss = jax.jit(SequenceLoss("denoising", DDiT(config), Absorbing(27, LogLinear())))
     rows = split_chunks(read_corpus())["validation"][:, :128][:64]
