@@ -53,7 +53,15 @@ def test_a_state_of_another_shape_moves_nothing(tmp_path):
     assert (tmp_path / "c" / "5").exists()
 
 
-def test_a_signal_waits_for_the_next_step_and_after_the_last_one_does_what_it_did_before(capsys):
+@pytest.fixture
+def ctrl_c():
+    """Python's own answer to SIGINT: a shell that starts tests in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_waits_for_the_next_step_and_after_the_last_one_does_what_it_did_before(capsys, ctrl_c):
     with pytest.raises(SystemExit, match=f"^{STOPPED}$"), StopSignal() as stop:
         assert not stop.agreed()
         os.kill(os.getpid(), signal.SIGINT)
