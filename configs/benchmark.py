@@ -66,10 +66,21 @@ TASKS = {
     "toy, uniform": {**TOY, **UNIFORM},
 }
 
+# The paper's own: coefficients (LSD) and, with the teacher's terms summed over the student's steps, times too (LSD+).
+LSD = {
+    "student__kernel": "euler",
+    "distill__steps": 100,
+    "distill__learning_rate": 0.1,
+    "distill__objective": "score_alignment",
+    "distill__alignment__noise": "independent",
+    "teacher__source": "samples",
+}
 UNTUNED = {"student__kernel": "tweedie", "student__coupling__name": "low_discrepancy"}  # our orders, nothing learned
 OURS = "path-KL student"
 SAMPLERS = {
     OURS: {},
+    "LSD (Eq. 6), as printed": LSD,
+    "LSD+ (Eq. 8), summed": {**LSD, "distill__objective": "effective_transition"},
     "Euler": {"student__kernel": "euler"},
     "Euler, T=0.8": {"student__kernel": "euler", "student__temperature": 0.8},
     "Euler, top-p 0.9": {"student__kernel": "euler", "student__top_p": 0.9},
