@@ -37,6 +37,7 @@ SETS = {
     "moses": lsd.Data("molecules", path="moses", vocab_size=25, sequence_length=56),
     "qm9": lsd.Data("molecules", path="qm9", vocab_size=31, sequence_length=22),
     "subwords": lsd.Data("subwords", vocab_size=1024, sequence_length=128),
+    "text": lsd.Data("text", vocab_size=27, sequence_length=128),
 }
 FEW = (4, 8, 16, 32)
 STUDENT = "path-KL student"

@@ -15,8 +15,9 @@ from absl import logging
 from lsd_jax import parallel
 from lsd_jax.distill.check import check, checked_data
 from lsd_jax.distill.optimize import optimize
-from lsd_jax.distill.plan import Plan, make_plans
+from lsd_jax.distill.plan import make_plans
 from lsd_jax.distill.potentials import absorbing, uniform
+from lsd_jax.distill.problem import Plan
 from lsd_jax.distill.settings import OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.distill.student import init_student
 from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher

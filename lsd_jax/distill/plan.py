@@ -4,94 +4,34 @@ A cost table over candidate times proposes a grid for each candidate order by it
 of the next smaller M, its widest steps halved, stand beside it: a grid fitted to a few dozen paths can lose to an untuned one.
 The cheapest on paths that nothing was fitted on wins, by the M-step ELBO of the student's own kernel. A *sweep* reveals one
 residue class of positions modulo M after the other: M parallel left-to-right (or right-to-left) passes. A *learned* order is a
-pattern found by local search from the best candidate, kept only if it is cheaper on unseen paths.
+pattern found by local search from the best candidate, kept only if it is cheaper on unseen paths. At the end two orders may be
+*mixed*, each sequence taking one of them: that is judged by -log p, which bounds cannot tell.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from lsd_jax import parallel
 from lsd_jax.distill import cost_table as search
 from lsd_jax.distill.jys import jys_grids
+from lsd_jax.distill.problem import Plan, Problem, problems
 from lsd_jax.distill.settings import StudentSettings
 from lsd_jax.distill.teacher import TeacherPaths
 from lsd_jax.errors import InputError
 from lsd_jax.models.model import Diffusion
-from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers import orders
 from lsd_jax.samplers import schedule as fixed_grids
-from lsd_jax.samplers.bridge import reveal_thresholds
-from lsd_jax.samplers.coupling import IID, Coupling
+from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel
-from lsd_jax.samplers.likelihood import nats_along
-from lsd_jax.samplers.sampler import Sampler
-from lsd_jax.samplers.schedule import Schedule, neutral
 
 GRIDS = ("optimal", "halving", "jys", "profile", *fixed_grids.FIXED_GRIDS)
 HALVING = ("halving", "jys")
 ORDERS = ("fixed", "auto", "learned")
 _UNTUNED = ("uniform", "cosine")  # grids that stand beside the fitted one
-_JUDGED_ORDERS = 2  # of every unseen path
-
-
-class Plan(NamedTuple):
-    """A student's coupling, its M + 1 times, what the search measured, and potentials (M, D, S, S), or their factors, if there are any."""
-
-    coupling: Coupling
-    times: np.ndarray
-    metrics: dict[str, Any]
-    log_potential: np.ndarray | Factors | None = None
-
-
-class Problem(NamedTuple):
-    """What a cost is measured on."""
-
-    model: Diffusion
-    kernel: Kernel
-    tokens: np.ndarray
-    keys: jax.Array
-
-    def table(self, coupling: Coupling, times: np.ndarray) -> np.ndarray:
-        return search.cost_table(self.model, self.kernel, coupling, self.tokens, self.keys, times)
-
-    def cost(self, coupling: Coupling, times: np.ndarray) -> float:
-        """Nats per sequence: the M-step ELBO of the kernel itself on a grid, in the coupling's order.
-
-        Where positions jump many times the table is that ELBO, and grids read the same noise: their differences are not noise.
-        """
-        process, length = self.model.process, self.tokens.shape[1]
-        if not process.jumps_once:
-            return search.path_cost(self.table(coupling, times), np.arange(len(times)))
-        schedule = Schedule(jnp.asarray(times, jnp.float32), neutral(len(times) - 1))
-        thresholds = np.asarray(reveal_thresholds(self.keys, process, coupling, length))
-        # The order goes in as an array, so that all orders share one compilation.
-        arrays = self.keys, self.tokens.astype(np.int32), thresholds
-        devices = parallel.data_mesh().size
-        size = max(parallel.PASS_BYTES // (4 * process.vocab_size * length), 1) * devices
-        sampler = Sampler(schedule, self.kernel, IID, length)
-        return float(nats_along(self.model, sampler, arrays, min(size, len(self.tokens))).mean())
-
-
-def problems(model: Diffusion, kernel: Kernel, paths: TeacherPaths, draws: int) -> tuple[Problem, Problem]:
-    """What plans are fitted on, and what they are judged on: the last quarter of the paths, each in several orders.
-
-    Fewer than four paths per device leave no quarter: plans are then judged in other orders of the same paths.
-    """
-    devices = parallel.data_mesh().size
-    count = len(paths.states) // 4 // devices * devices
-    fitted = paths.part(slice(len(paths.states) - count))
-    unseen = paths.part(slice(len(paths.states) - count, None)) if count else paths
-    return (
-        Problem(model, kernel, *fitted.repeated(draws)),
-        Problem(model, kernel, *unseen.repeated(_JUDGED_ORDERS)),
-    )
 
 
 def make_plans(
@@ -145,6 +85,8 @@ def make_plans(
             plan = _learned(fitted, unseen, plan, settings.order_trials)
         if settings.refine and settings.grid == "optimal":
             plan = _refined(fitted, unseen, plan, 1 / points)
+        if settings.order != "fixed" and process.jumps_once:
+            plan = _mixed(unseen, plan)
         plan.metrics["unseen_path_kl_nats"] = plan.metrics["cost_nats"] - reference
         if plans and plan.metrics["cost_nats"] > plans[max(plans)].metrics["cost_nats"] + 1e-6:
             logging.warning("M=%d costs more on unseen paths than M=%d: more paths would help", m, max(plans))
@@ -230,6 +172,32 @@ def _grids(table, times, process, method: str, steps: list[int]) -> dict[int, np
     return {m: fixed_grids.nearest_indices(method, len(times) - 1, m) for m in steps}
 
 
+def _mixed(unseen: Problem, plan: Plan) -> Plan:
+    """The plan, or a mixture of two orders instead where unseen sequences are clearly more probable under it.
+
+    Path KL never prefers a mixture: its bound is the mean of its orders' bounds. Its likelihood gains from every order that
+    suits a sequence better than the others do.
+    """
+    steps, process = len(plan.times) - 1, unseen.model.process
+    sweeps = tuple(range(steps)), (0, *range(steps - 1, 0, -1))
+    offered = [(plan.coupling, plan.times), (_patterns(*sweeps), class_times(process, np.ones(steps) / steps))]
+    if plan.coupling.generator == "pattern" and not isinstance(plan.coupling.pattern[0], tuple):
+        offered.append((_patterns(plan.coupling.pattern, plan.coupling.pattern[::-1]), plan.times))
+    nats = [unseen.nats(*pair) for pair in offered]
+    means = [float(own.mean()) for own in nats]
+    logging.info("M=%d: -log p of unseen sequences %s, mixtures last", steps, np.round(means, 3).tolist())
+    best = int(np.argmin(means))
+    gains = nats[0] - nats[best]
+    if (gain := float(gains.mean())) <= gains.std() / np.sqrt(len(gains)):  # one order is simpler than two
+        return plan._replace(metrics=plan.metrics | {"mixture_gain_nats": 0.0})
+    own = {"cost_nats": unseen.cost(*offered[best]), "mixture_gain_nats": gain, "source": "mixture of two orders"}
+    return Plan(*offered[best], plan.metrics | own)
+
+
+def _patterns(*patterns: tuple[int, ...]) -> Coupling:
+    return Coupling("low_discrepancy", "pattern", patterns)
+
+
 def class_times(process: Process, shares: np.ndarray) -> np.ndarray:
     """The times between which the given shares of all positions are revealed."""
     first = float(process.mask_probability(np.float32(1.0)))
@@ -279,9 +247,10 @@ def classes_of(plan: Plan, process: Process, length: int) -> np.ndarray:
     ends = np.asarray(process.mask_probability(np.asarray(plan.times[1:], np.float32)))
     ends = ends / float(process.mask_probability(np.float32(1.0)))
     if plan.coupling.generator == "pattern":
+        pattern = np.atleast_2d(plan.coupling.pattern)[0]  # of a mixture, the first order
         # Repeated, so that a move changes one residue of many.
-        rank = np.tile(plan.coupling.pattern, max(1, 16 // len(plan.coupling.pattern)))
-        threshold = 1 - (rank + 0.5) / len(plan.coupling.pattern)
+        rank = np.tile(pattern, max(1, 16 // len(pattern)))
+        threshold = 1 - (rank + 0.5) / len(pattern)
     else:
         threshold = np.asarray(plan.coupling.thresholds(jax.random.key(0)[None], length))[0]
     return np.searchsorted(-ends, -threshold, side="left")

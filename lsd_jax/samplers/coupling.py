@@ -29,7 +29,8 @@ class Coupling:
             the thresholds of a sequence are spread over its positions (samplers/orders.py), each still uniform, so that
             positions revealed in one step are far apart.
         generator: the order of low_discrepancy, one of orders.GENERATORS.
-        pattern: the ranks of generator "pattern", a permutation: a learned order.
+        pattern: the ranks of generator "pattern", a permutation: a learned order. Several permutations of one length are a
+            mixture of orders, and every sequence takes one of them at random.
         shape: (rows, columns) for the generators of the plane.
 
     Raises:
@@ -38,18 +39,26 @@ class Coupling:
 
     name: str = "iid"
     generator: str = "golden"
-    pattern: tuple[int, ...] = ()
+    pattern: tuple[int, ...] | tuple[tuple[int, ...], ...] = ()
     shape: tuple[int, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "pattern", tuple(self.pattern))  # lists, from a JSON file
+        rows = [isinstance(row, tuple | list) for row in self.pattern]
+        plain = tuple(tuple(row) if several else row for several, row in zip(rows, self.pattern))
+        object.__setattr__(self, "pattern", plain)  # lists, from a JSON file
         object.__setattr__(self, "shape", tuple(self.shape))
         if self.name not in COUPLINGS:
             raise InputError(f"coupling.name={self.name!r}: choose one of {COUPLINGS}")
         if self.generator not in orders.GENERATORS:
             raise InputError(f"coupling.generator={self.generator!r}: choose one of {orders.GENERATORS}")
-        if self.generator == "pattern" and sorted(self.pattern) != list(range(max(1, len(self.pattern)))):
-            raise InputError(f"coupling.pattern={self.pattern}: generator 'pattern' needs a permutation of 0, 1, ...")
+        table = self.pattern if rows and all(rows) else (self.pattern,)
+        if self.generator == "pattern" and any(
+            any(isinstance(rank, tuple) for rank in row) or sorted(row) != list(range(max(1, len(table[0]))))
+            for row in table
+        ):
+            raise InputError(
+                f"coupling.pattern={self.pattern}: generator 'pattern' needs a permutation of 0, 1, ..., or several of one length"
+            )
         plane = len(self.shape) == 2 and min(self.shape) > 0
         if not plane and (self.shape or self.generator in orders.PLANE):
             raise InputError(f"coupling.shape={self.shape}: generator {self.generator!r} needs (rows, columns)")
@@ -79,7 +88,7 @@ class Coupling:
         """How many ranks the generator's table has, each a threshold's interval of the same size; 0 where there is no table."""
         if self.name != "low_discrepancy" or self.generator in orders.KRONECKER:
             return 0
-        return orders.rank_table(self.generator, length, self.shape, self.pattern).size
+        return int(orders.rank_table(self.generator, length, self.shape, self.pattern).max()) + 1
 
     def all_thresholds(self, length: int) -> np.ndarray | None:
         """Thresholds (K, L) of every cyclic shift of the generator's table, in the middle of the ranks; None without one."""

@@ -3,6 +3,7 @@
 Two families. A Kronecker sequence takes fractional parts of multiples of a badly approximable stride, with one random
 shift. A rank table (van der Corput, ordered dither, Halton, or a learned pattern) is laid over the positions with a random
 cyclic shift. Both leave every single threshold exactly uniform, so that a position jumps when the process says it does.
+The rows of several patterns are a mixture: positions of a sequence lie in one row, and the random shift picks it.
 """
 
 import jax
@@ -28,28 +29,47 @@ def order_thresholds(
     Args:
         generator: one of GENERATORS.
         shape: (rows, columns) of the positions, for generators of the plane.
-        pattern: for "pattern", the rank of every residue of a period; rank 0 jumps first.
+        pattern: for "pattern", the rank of every residue of a period; rank 0 jumps first. Of several, one is taken at random.
     """
-    key_shift, key_cell = jax.random.split(key)
-    shift = fine_uniform(key_shift, ())
-    if generator in KRONECKER:
-        # float64 on the host: the fractional parts must not lose bits as positions grow.
-        if generator == "r2":
-            rows, columns = np.divmod(np.arange(length), shape[1])
-            points_L = rows / _PLASTIC + columns / _PLASTIC**2
-        else:
-            points_L = np.arange(length) * STRIDES[generator]
-        u_L = (jnp.asarray(points_L % 1, jnp.float32) + shift) % 1
-    else:
+    if generator not in KRONECKER:
         ranks_HW = rank_table(generator, length, shape, pattern)
-        height, width = ranks_HW.shape
-        cell = jax.random.randint(key_cell, (2,), 0, jnp.array([height, width]))
-        rows, columns = _places(length, shape)
-        rows_L, columns_L = rows + cell[0], columns + cell[1]
-        rank_L = jnp.asarray(ranks_HW)[rows_L % height, columns_L % width]
-        # Copies of a cell share a rank: the golden ratio tells them apart, and keeps each uniform inside the rank.
-        copy_L = (columns_L // width + rows_L // height) * jnp.float32(_GOLDEN)
-        u_L = 1 - (rank_L + (copy_L + shift) % 1) / ranks_HW.size
+        return _laid(*_draws(key, np.array(ranks_HW.shape)), ranks_HW, *_places(length, shape))
+    # float64 on the host: the fractional parts must not lose bits as positions grow.
+    if generator == "r2":
+        rows, columns = np.divmod(np.arange(length), shape[1])
+        points_L = rows / _PLASTIC + columns / _PLASTIC**2
+    else:
+        points_L = np.arange(length) * STRIDES[generator]
+    return _shifted(_draws(key, np.ones(2, int))[0], (points_L % 1).astype(np.float32))
+
+
+# Small programs, so that little is compiled outside of a larger one: all orders share the first, which takes the longest, and a
+# search that tries hundreds of tables of one shape shares the last.
+@jax.jit
+def _draws(key: jax.Array, sides: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A uniform, and a cell (2,) of a table with so many rows and columns."""
+    key_shift, key_cell = jax.random.split(key)
+    return fine_uniform(key_shift, ()), jax.random.randint(key_cell, (2,), 0, sides)
+
+
+@jax.jit
+def _shifted(shift: jax.Array, points_L: jax.Array) -> jax.Array:
+    """Points of a Kronecker sequence, shifted."""
+    return _inside((points_L + shift) % 1)
+
+
+@jax.jit
+def _laid(shift: jax.Array, cell: jax.Array, ranks_HW: jax.Array, rows_L: jax.Array, columns_L: jax.Array) -> jax.Array:
+    """A table of ranks laid over the positions from a cell on, shifted inside each rank."""
+    height, width = ranks_HW.shape
+    rows_L, columns_L = rows_L + cell[0], columns_L + cell[1]
+    rank_L = ranks_HW[rows_L % height, columns_L % width]
+    # Copies of a cell share a rank: the golden ratio tells them apart, and keeps each uniform inside the rank.
+    copy_L = (columns_L // width + rows_L // height) * jnp.float32(_GOLDEN)
+    return _inside(1 - (rank_L + (copy_L + shift) % 1) / (ranks_HW.max() + 1))
+
+
+def _inside(u_L: jax.Array) -> jax.Array:
     return jnp.clip(u_L, 2.0**-33, 1 - 2.0**-24)
 
 
@@ -62,7 +82,7 @@ def shifted_thresholds(
     rows, columns = _places(length, shape)
     down, right = (index.reshape(-1, 1) for index in np.indices(ranks_HW.shape))
     ranks_KL = ranks_HW[(rows + down) % height, (columns + right) % width]
-    return (1 - (ranks_KL + 0.5) / ranks_HW.size).astype(np.float32)
+    return (1 - (ranks_KL + 0.5) / (ranks_HW.max() + 1)).astype(np.float32)
 
 
 def _places(length: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -71,9 +91,9 @@ def _places(length: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray
 
 
 def rank_table(generator: str, length: int, shape: tuple[int, ...] = (), pattern: tuple[int, ...] = ()) -> np.ndarray:
-    """The ranks (H, W) that a table generator lays over the positions, a permutation of 0 .. H W - 1."""
+    """The ranks (H, W) that a table generator lays over the positions, a permutation of 0 .. H W - 1; of patterns, one a row."""
     if generator == "pattern":
-        return np.asarray(pattern, np.int32)[None]
+        return np.atleast_2d(np.asarray(pattern, np.int32))
     if generator == "van_der_corput":
         bits = max(1, int(np.ceil(np.log2(length))))
         return _reversed_bits(np.arange(2**bits), bits)[None].astype(np.int32)

@@ -8,6 +8,7 @@ import pytest
 
 from lsd_jax.distill import cost_table as search
 from lsd_jax.distill import plan
+from lsd_jax.distill.problem import Plan, Problem
 from lsd_jax.distill.settings import StudentSettings
 from lsd_jax.distill.teacher import bridged_teacher
 from lsd_jax.keys import sequence_keys
@@ -39,7 +40,7 @@ def plans(steps, name="absorbing", coupling=SPREAD, **changes):
 
 def problem(name="absorbing", tokens_seed=0):
     tokens = sample_chain(np.random.default_rng(tokens_seed), *CHAIN, 256, L).astype(np.int32)
-    return plan.Problem(oracle(name), TWEEDIE, tokens, sequence_keys(jax.random.key(9), 256))
+    return Problem(oracle(name), TWEEDIE, tokens, sequence_keys(jax.random.key(9), 256))
 
 
 def test_plans_hold_on_unseen_sequences():
@@ -103,17 +104,36 @@ def test_classes_survive_the_round_trip():
     process = oracle().process
     classes = np.array([0, 2, 1, 2] * 4)
     coupling, times = plan.class_plan(classes, 3, process)
-    np.testing.assert_array_equal(plan.classes_of(plan.Plan(coupling, times, {}), process, L), classes)
+    np.testing.assert_array_equal(plan.classes_of(Plan(coupling, times, {}), process, L), classes)
 
 
 def test_a_learned_order_beats_a_bad_one_on_unseen_sequences():
     """From the order that reveals blocks of neighbors together, local search finds a far better one."""
     blocks = plan.class_plan(np.repeat([0, 1, 2, 3], 4), 4, oracle().process)
-    bad = plan.Plan(*blocks, {"cost_nats": problem().cost(*blocks)})
+    bad = Plan(*blocks, {"cost_nats": problem().cost(*blocks)})
     found = plan._learned(problem(), problem(tokens_seed=2), bad, 60)
     unseen = problem(tokens_seed=1)
     assert found.metrics["order_gain_nats"] > 0
     assert unseen.cost(found.coupling, found.times) < unseen.cost(*blocks) - 1
+
+
+def test_two_sweeps_are_mixed_only_where_unseen_sequences_are_more_probable():
+    """A sequence's probability is the mean of both orders'; its bound is the mean of the bounds, which is never the smaller."""
+    process, sequences = Absorbing(2, LogLinear()), all_sequences(2, 6)
+    probs = np.random.default_rng(1).dirichlet(np.full(64, 0.15))
+    model = Diffusion.from_function(enumerated_log_posterior(process, probs, 6), process, "log_posterior")
+    draw = lambda seed: sequences[np.random.default_rng(seed).choice(64, 64, p=probs)].astype(np.int32)
+    unseen, fresh = (Problem(model, TWEEDIE, draw(k), sequence_keys(jax.random.key(k), 64)) for k in range(2))
+    times, sweeps = plan.class_times(process, np.ones(3) / 3), ((0, 1, 2), (0, 2, 1))
+    left, right = (Plan(Coupling("low_discrepancy", "pattern", sweep), times, {}) for sweep in sweeps)
+
+    assert plan._mixed(unseen, left) == left._replace(metrics={"mixture_gain_nats": 0.0})
+    mixed = plan._mixed(unseen, right)
+    assert mixed.coupling.pattern == sweeps and mixed.metrics["mixture_gain_nats"] > 0.01
+    each = np.stack([fresh.nats(own.coupling, times) for own in (left, right)])
+    found = fresh.nats(mixed.coupling, times)
+    np.testing.assert_allclose(found, -np.log(np.exp(-each).mean(0)), rtol=1e-5)
+    assert found.mean() < each[1].mean() - 0.01
 
 
 def test_refinement_is_kept_only_if_unseen_paths_agree():
@@ -151,7 +171,7 @@ def test_images_get_the_cheapest_order_of_the_plane():
     draw = lambda seed, count: sequences[np.random.default_rng(seed).choice(len(probs), count, p=probs)].astype(
         np.int32
     )
-    unseen = plan.Problem(model, TWEEDIE, draw(1, 1024), sequence_keys(jax.random.key(1), 1024))
+    unseen = Problem(model, TWEEDIE, draw(1, 1024), sequence_keys(jax.random.key(1), 1024))
     entropy = float(-(probs * np.log(probs)).sum())
 
     def cost(coupling, order="fixed"):

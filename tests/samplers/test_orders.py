@@ -56,12 +56,26 @@ def test_a_sweep_reveals_one_class_a_step_and_spreads_images():
     assert not (first[:, 1:] & first[:, :-1]).any() and not (first[:, :, 1:] & first[:, :, :-1]).any()
 
 
+def test_every_sequence_takes_one_of_several_patterns():
+    rows = (0, 1, 2, 3), (0, 3, 2, 1)
+    mixed = Coupling("low_discrepancy", "pattern", [list(row) for row in rows])  # as JSON has them
+    assert mixed.pattern == rows and mixed.ranks(8) == 4
+    thresholds = np.asarray(mixed.thresholds(sequence_keys(jax.random.key(0), 2000), 8))
+    np.testing.assert_allclose(np.histogram(thresholds[:, 3], 4, (0, 1))[0] / 2000, 1 / 4, atol=0.05)
+    step = np.diff(np.floor((1 - thresholds) * 4).astype(int), axis=1) % 4
+    assert {tuple(row) for row in step} == {(1,) * 7, (3,) * 7}  # to the right or to the left, never both
+    assert abs((step[:, 0] == 1).mean() - 1 / 2) < 0.05
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"generator": "sobol"}, "^coupling.generator='sobol': choose one of"),
         ({"generator": "pattern", "pattern": (0, 2)}, r"^coupling.pattern=\(0, 2\): .*needs a permutation"),
         ({"generator": "pattern"}, "^coupling.pattern="),
+        ({"generator": "pattern", "pattern": ((0, 1), (0, 1, 2))}, "^coupling.pattern=.*several of one length"),
+        ({"generator": "pattern", "pattern": ((0, 1), 2)}, "^coupling.pattern=.*several of one length"),
+        ({"generator": "pattern", "pattern": ((0, 2), (1, 0))}, "^coupling.pattern=.*several of one length"),
         ({"generator": "r2"}, r"^coupling.shape=\(\): generator 'r2' needs .rows, columns."),
     ],
 )

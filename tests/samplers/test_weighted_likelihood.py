@@ -1,5 +1,7 @@
 """The importance-weighted likelihood against the sampler's exact distribution, found by enumeration."""
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -64,6 +66,19 @@ def test_orders_of_a_table_are_enumerated(temperature):
     seen = frequencies(draw(KEY, model, bound, 50_000).tokens, S)
     assert np.abs(law - seen).max() < 0.01
     np.testing.assert_allclose(likelihood(model, own, all_sequences(S, L), paths=4), costs.weighted(), rtol=1e-5)
+
+
+def test_orders_of_a_mixture_are_enumerated():
+    """Both patterns' cyclic shifts are equally likely: here every order of three positions."""
+    model = MODELS["absorbing"]
+    own = sampler("tweedie", 3, coupling=Coupling("low_discrepancy", "pattern", ((0, 1, 2), (0, 2, 1))))
+    bound = own.bound_to(model, L)
+    orders = np.argsort(-all_orders(model, bound), -1)
+    assert sorted(map(tuple, orders)) == list(itertools.permutations(range(3)))
+    costs = path_costs(model, bound, KEY, all_sequences(S, L), 4, 64)
+    assert costs.exact and costs.nats_NK.shape == (S**L, 6)
+    seen = frequencies(draw(KEY, model, bound, 50_000).tokens, S)
+    assert np.abs(np.exp(-costs.weighted()) - seen).max() < 0.01
 
 
 def test_orders_that_a_step_splits_are_not_enumerated():

@@ -86,6 +86,7 @@ def noise_of(module, student, key_B, process, coupling):
 
 
 PATTERN = lsd.Coupling("low_discrepancy", "pattern", pattern=(2, 0, 3, 1))
+MIXTURE = lsd.Coupling("low_discrepancy", "pattern", pattern=((0, 1, 2, 3), (0, 3, 2, 1)))
 CASES = [
     *[("absorbing", kernel, GOLDEN, "score", 0, 1.0) for kernel in ("tweedie", "ancestral", "euler")],
     ("absorbing", "tau_leaping", IID, "score", 0, 1.0),
@@ -99,6 +100,7 @@ CASES = [
     ("uniform", "tweedie", IID, "log_score", 0, 0.8),
     ("uniform", "ancestral", GOLDEN, "score", 0, 1.0),
     ("uniform", "tweedie", IID, "score", 1, 1.0),
+    ("absorbing", "tweedie", MIXTURE, "score", 0, 1.0),
 ]
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from absl import logging
 
 from lsd_jax import parallel
-from lsd_jax.distill.plan import Plan
 from lsd_jax.distill.potentials.fit import PRECISION, fit_table, split
+from lsd_jax.distill.problem import Plan
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.potentials import tilted_chain
 from lsd_jax.samplers.bridge import bridge_state

@@ -255,7 +255,7 @@ class Noise:
         rows_BL = torch.from_numpy(rows).to(self.device)[None] + down
         columns_BL = torch.from_numpy(columns).to(self.device)[None] + right
         copy_BL = (columns_BL // width + rows_BL // height) * GOLDEN
-        u_BL = 1 - (table[rows_BL % height, columns_BL % width] + (copy_BL + shift_B1) % 1) / (height * width)
+        u_BL = 1 - (table[rows_BL % height, columns_BL % width] + (copy_BL + shift_B1) % 1) / (table.max() + 1)
         return u_BL.clamp(2.0**-33, 1 - 2.0**-24)
 
     def step(self, k: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -267,7 +267,7 @@ class Noise:
 def rank_table(generator: str, length: int, shape: tuple[int, ...], pattern) -> np.ndarray:
     """The ranks (H, W) of section 8."""
     if generator == "pattern":
-        return np.asarray(pattern, np.int64)[None]
+        return np.atleast_2d(np.asarray(pattern, np.int64))
     if generator == "van_der_corput":
         bits = max(1, math.ceil(math.log2(length)))
         numbers = np.arange(2**bits)

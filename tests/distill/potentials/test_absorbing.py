@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lsd_jax.distill.plan import Plan, class_plan
+from lsd_jax.distill.plan import class_plan
 from lsd_jax.distill.potentials import absorbing
+from lsd_jax.distill.problem import Plan
 from lsd_jax.distill.student import init_student
 from lsd_jax.keys import sequence_keys
 from lsd_jax.metrics.chain import exact_log_prob

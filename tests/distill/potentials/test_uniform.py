@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from lsd_jax.distill.plan import Plan
 from lsd_jax.distill.potentials import uniform
+from lsd_jax.distill.problem import Plan
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.models.oracle import all_sequences, enumerated_log_posterior, markov_log_posterior

@@ -1,0 +1,104 @@
+"""What plans are measured on: teacher paths and what an order and a grid cost on them."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lsd_jax import parallel
+from lsd_jax.distill import cost_table as search
+from lsd_jax.distill.teacher import TeacherPaths
+from lsd_jax.keys import sequence_keys
+from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.potentials import Factors
+from lsd_jax.samplers.bridge import reveal_thresholds
+from lsd_jax.samplers.coupling import IID, Coupling
+from lsd_jax.samplers.kernel import Kernel
+from lsd_jax.samplers.likelihood import PathCosts, nats_along
+from lsd_jax.samplers.sampler import Sampler
+from lsd_jax.samplers.schedule import Schedule, neutral
+
+_JUDGED_ORDERS = 2  # of every unseen path
+_ORDERS, _SEQUENCES = 32, 16  # at most so many, for -log p: it takes every order of a sequence
+
+
+class Plan(NamedTuple):
+    """A student's coupling, its M + 1 times, what the search measured, and potentials (M, D, S, S), or their factors, if there are any."""
+
+    coupling: Coupling
+    times: np.ndarray
+    metrics: dict[str, Any]
+    log_potential: np.ndarray | Factors | None = None
+
+
+class Problem(NamedTuple):
+    """What a cost is measured on."""
+
+    model: Diffusion
+    kernel: Kernel
+    tokens: np.ndarray
+    keys: jax.Array
+
+    def table(self, coupling: Coupling, times: np.ndarray) -> np.ndarray:
+        return search.cost_table(self.model, self.kernel, coupling, self.tokens, self.keys, times)
+
+    def cost(self, coupling: Coupling, times: np.ndarray) -> float:
+        """Nats per sequence: the M-step ELBO of the kernel itself on a grid, in the coupling's order.
+
+        Where positions jump many times the table is that ELBO, and grids read the same noise: their differences are not noise.
+        """
+        process, length = self.model.process, self.tokens.shape[1]
+        if not process.jumps_once:
+            return search.path_cost(self.table(coupling, times), np.arange(len(times)))
+        thresholds = np.asarray(reveal_thresholds(self.keys, process, coupling, length))
+        return float(self._along(self.keys, self.tokens, thresholds, times).mean())
+
+    def nats(self, coupling: Coupling, times: np.ndarray) -> np.ndarray:
+        """-log p (n,) of some of the sequences under the kernel on a grid, weighted over orders of a coupling that keeps its thresholds.
+
+        All orders of a pattern whose steps reveal whole ranks, or some of them, evenly spaced; else random ones. A few sequences
+        in many orders tell couplings apart: the same sequences are compared.
+        """
+        length = self.tokens.shape[1]
+        rows = self.tokens[: _SEQUENCES * _JUDGED_ORDERS : _JUDGED_ORDERS]
+        found = coupling.all_thresholds(length) if coupling.generator == "pattern" else None
+        if found is None or not self._aligned(coupling, times):
+            found = np.asarray(coupling.thresholds(sequence_keys(self.keys[0], _ORDERS), length))
+        found = found[np.unique(np.linspace(0, len(found) - 1, min(len(found), _ORDERS)).astype(int))]
+        keys = jnp.repeat(self.keys[: _SEQUENCES * _JUDGED_ORDERS : _JUDGED_ORDERS], len(found))
+        costs = self._along(keys, np.repeat(rows, len(found), 0), np.tile(found, (len(rows), 1)), times)
+        return PathCosts(costs.reshape(len(rows), -1), False).weighted()
+
+    def _aligned(self, coupling: Coupling, times: np.ndarray) -> bool:
+        """Whether every step reveals whole ranks of the coupling's table."""
+        ends = np.asarray(self.model.process.mask_share(jnp.asarray(times[1:-1], jnp.float32)), np.float64)
+        ends = ends * coupling.ranks(self.tokens.shape[1])
+        return bool((np.abs(ends - np.round(ends)) < 1e-2).all())
+
+    def _along(self, keys: jax.Array, tokens: np.ndarray, thresholds: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """-log p (n,) of sequences, each in the order of its thresholds (n, L).
+
+        The order goes in as an array, so that all orders share one compilation.
+        """
+        process, length = self.model.process, tokens.shape[1]
+        schedule = Schedule(jnp.asarray(times, jnp.float32), neutral(len(times) - 1))
+        size = max(parallel.PASS_BYTES // (4 * process.vocab_size * length), 1) * parallel.data_mesh().size
+        sampler = Sampler(schedule, self.kernel, IID, length)
+        arrays = keys, tokens.astype(np.int32), thresholds
+        return nats_along(self.model, sampler, arrays, min(size, len(self.tokens)))
+
+
+def problems(model: Diffusion, kernel: Kernel, paths: TeacherPaths, draws: int) -> tuple[Problem, Problem]:
+    """What plans are fitted on, and what they are judged on: the last quarter of the paths, each in several orders.
+
+    Fewer than four paths per device leave no quarter: plans are then judged in other orders of the same paths.
+    """
+    devices = parallel.data_mesh().size
+    count = len(paths.states) // 4 // devices * devices
+    fitted = paths.part(slice(len(paths.states) - count))
+    unseen = paths.part(slice(len(paths.states) - count, None)) if count else paths
+    return (
+        Problem(model, kernel, *fitted.repeated(draws)),
+        Problem(model, kernel, *unseen.repeated(_JUDGED_ORDERS)),
+    )
