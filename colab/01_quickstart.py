@@ -34,8 +34,9 @@ if "google.colab" in sys.modules and importlib.util.find_spec("lsd_jax") is None
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
 
 # %% [markdown]
-# `FAST = True` takes one to two minutes on 2 CPU cores. `FAST = False` uses more teacher paths, samples and sequences. It takes some
-# minutes, and its numbers have less noise. The environment variable `LSD_JAX_FAST` (0 or 1) goes before the cell's value.
+# `SIZE = "fast"` takes one to two minutes on 2 CPU cores. `"full"` uses more teacher paths, samples and sequences: it takes some
+# minutes, and its numbers have less noise. `"tiny"` is for tests: every cell runs, and its numbers mean nothing. The environment
+# variable `LSD_JAX_SIZE` goes before the cell's value.
 
 # %%
 import json
@@ -50,8 +51,13 @@ from matplotlib.colors import ListedColormap
 import lsd_jax as lsd
 from lsd_jax.samplers.simulate import simulate
 
-FAST = True
-FAST = os.environ.get("LSD_JAX_FAST", str(int(FAST))) == "1"
+SIZE = "fast"
+SIZES = {
+    "full": {"steps": (4, 8), "paths": 64, "grid_points": 128, "samples": 512, "held_out": 24, "orders": 64},
+    "fast": {"steps": (4, 8), "paths": 8, "grid_points": 16, "samples": 32, "held_out": 4, "orders": 8},
+    "tiny": {"steps": (4,), "paths": 4, "grid_points": 8, "samples": 4, "held_out": 2, "orders": 2},
+}
+size = SIZES[os.environ.get("LSD_JAX_SIZE", SIZE)]
 plt.rcParams["figure.dpi"] = 90
 
 # %% [markdown]
@@ -75,11 +81,18 @@ for row in task.split("test")[:3]:
 # time grid that are cheapest on paths that nothing was fitted on.
 
 # %%
-settings = {"paths": 8, "student": lsd.StudentSettings(grid_points=16)} if FAST else {}
-students = lsd.distill(model, steps=(4, 8), data=task.split("train"), **settings)
+students = lsd.distill(
+    model,
+    steps=size["steps"],
+    data=task.split("train"),
+    paths=size["paths"],
+    student=lsd.StudentSettings(grid_points=size["grid_points"]),
+)
 for steps, student in students.items():
     coupling = student.coupling
     print(f"M = {steps}: NFE {student.nfe}, order {coupling.generator!r} {coupling.pattern or ''}")
+M = max(students)  # the cells below look at this one
+student = students[M]
 
 # %% [markdown]
 # ## What was learned: the time grid
@@ -88,17 +101,17 @@ for steps, student in students.items():
 # all positions. The dotted line is the uniform grid of Euler. Where a learned grid lies on it, nothing was learned about the times.
 
 # %%
-figure, panels = plt.subplots(1, len(students), figsize=(9, 3.2), sharey=True, layout="constrained")
-for axes, (steps, student) in zip(panels, students.items()):
+figure, panels = plt.subplots(1, len(students), figsize=(9, 3.2), sharey=True, squeeze=False, layout="constrained")
+for axes, (steps, own) in zip(panels[0], students.items()):
     uniform = np.linspace(1, 0, steps + 1)
-    learned = np.asarray(student.schedule.time_grid)
+    learned = np.asarray(own.schedule.time_grid)
     axes.plot(uniform, color="gray", linestyle=":", linewidth=3, label="uniform")
     axes.plot(learned, color="#D55E00", marker="o", markersize=5, label="student")
     axes.set(title=f"M = {steps}", xlabel="step", xticks=range(steps + 1))
     axes.grid(alpha=0.3)
     print(f"M = {steps}: farthest from the uniform grid by {np.abs(learned - uniform).max():.3f}")
-panels[0].set_ylabel("time")
-panels[0].legend(frameon=False)
+panels[0, 0].set_ylabel("time")
+panels[0, 0].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
@@ -112,8 +125,8 @@ plt.show()
 # reveals every M-th position in a step, and the next step reveals their neighbors. Tokens of one step are then far apart.
 
 # %%
-euler = lsd.sampler("euler", steps=8)
-shown = {"Euler": euler.bound_to(model, task.length), "student": students[8]}
+euler = lsd.sampler("euler", steps=M)
+shown = {"Euler": euler.bound_to(model, task.length), "student": student}
 trace = jax.jit(lambda key, model, own: simulate(key, model, own, 1, keep_states=True).states[:, 0])
 states = {name: np.asarray(trace(jax.random.key(0), model, own)) for name, own in shown.items()}
 
@@ -123,7 +136,7 @@ figure, panels = plt.subplots(2, 1, figsize=(11, 4.4), sharex=True, layout="cons
 for axes, (name, states_KL) in zip(panels, states.items()):
     known_KL = (states_KL != model.process.mask).astype(int)
     axes.imshow(known_KL[1:] + known_KL[:-1], cmap=colors, vmin=0, vmax=2, aspect="auto", interpolation="nearest")
-    axes.set(title=f"{name}, NFE 8", ylabel="step", yticks=range(8), yticklabels=range(1, 9))
+    axes.set(title=f"{name}, NFE {M}", ylabel="step", yticks=range(M), yticklabels=range(1, M + 1))
 panels[-1].set_xlabel("position")
 plt.show()
 
@@ -141,7 +154,7 @@ for step, row in enumerate(states["student"]):
 # [Its format](https://github.com/lsd-jax/lsd_jax/blob/main/docs/student_format.md) is enough to sample in another framework.
 
 # %%
-students[8].save("student.json")
+student.save("student.json")
 sampler = lsd.load_sampler("student.json")
 for field, value in json.loads(pathlib.Path("student.json").read_text()).items():
     print(f"{field}: {value}"[:120])
@@ -152,10 +165,10 @@ for field, value in json.loads(pathlib.Path("student.json").read_text()).items()
 # Both samplers make 8 evaluations per sample. The first 56 characters of each sample are shown, the student's at the left.
 
 # %%
-count = 32 if FAST else 512
+count = size["samples"]
 by_student = lsd.sample(model, sampler, jax.random.key(1), count)
 by_euler = lsd.sample(model, euler, jax.random.key(1), count, length=task.length)
-print(f"{'student, NFE 8':60}Euler, NFE 8")
+print(f"{f'student, NFE {M}':60}Euler, NFE {M}")
 for left, right in zip(by_student[:8], by_euler[:8]):
     print(f"{task.decode(left[:56]):60}{task.decode(right[:56])}")
 
@@ -188,8 +201,8 @@ for name, tokens in (
 # So the difference between the two is an upper limit of the student's advantage. With more `paths` Euler's bound falls.
 
 # %%
-held_out = task.split("test")[: 4 if FAST else 24]
-settings = {"paths": 8 if FAST else 64, "batch_size": 16}
+held_out = task.split("test")[: size["held_out"]]
+settings = {"paths": size["orders"], "batch_size": 16}
 nats = {
     "student": lsd.likelihood(model, sampler, held_out, **settings),
     "Euler": lsd.likelihood(model, euler, held_out, **settings),
@@ -209,7 +222,9 @@ figure, axes = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
 axes.plot(nats["student"], nats["Euler"], "o", color="#0072B2")
 ends = [min(map(min, nats.values())) - 5, max(map(max, nats.values())) + 5]
 axes.plot(ends, ends, color="gray", linestyle=":")
-axes.set(xlabel="student, NFE 8: -log p, nats", ylabel="Euler, NFE 8: -log p, nats (at most)", xlim=ends, ylim=ends)
+axes.set(
+    xlim=ends, ylim=ends, xlabel=f"student, NFE {M}: -log p, nats", ylabel=f"Euler, NFE {M}: -log p, nats (at most)"
+)
 axes.grid(alpha=0.3)
 plt.show()
 

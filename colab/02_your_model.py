@@ -33,8 +33,8 @@ if "google.colab" in sys.modules and importlib.util.find_spec("lsd_jax") is None
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
 
 # %% [markdown]
-# `FAST = True` takes about a minute on 2 CPU cores. `FAST = False` trains longer and draws more samples. The environment
-# variable `LSD_JAX_FAST` (0 or 1) goes before the cell's value.
+# `SIZE = "fast"` takes about a minute on 2 CPU cores. `"full"` trains longer and draws more samples. `"tiny"` is for tests: every
+# cell runs, and its numbers mean nothing. The environment variable `LSD_JAX_SIZE` goes before the cell's value.
 
 # %%
 import os
@@ -48,8 +48,13 @@ import torch
 
 import lsd_jax as lsd
 
-FAST = True
-FAST = os.environ.get("LSD_JAX_FAST", str(int(FAST))) == "1"
+SIZE = "fast"
+SIZES = {
+    "full": {"steps": (4, 8), "training": 3000, "paths": 128, "grid_points": 128, "samples": 2048},
+    "fast": {"steps": (4, 8), "training": 400, "paths": 32, "grid_points": 32, "samples": 256},
+    "tiny": {"steps": (4,), "training": 150, "paths": 8, "grid_points": 8, "samples": 128},
+}
+size = SIZES[os.environ.get("LSD_JAX_SIZE", SIZE)]
 plt.rcParams["figure.dpi"] = 90
 torch.manual_seed(0)
 torch.set_num_threads(1)  # the network is tiny: more threads would wait for each other
@@ -121,7 +126,7 @@ class Network(torch.nn.Module):
 # The loss is weighted by 1 / t. In the mean it is an upper bound on -log p of the data.
 
 # %%
-network, batch, steps = Network(), 64, 400 if FAST else 3000
+network, batch, steps = Network(), 64, size["training"]
 optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, steps)
 sentences, losses = torch.from_numpy(data), []
@@ -163,8 +168,8 @@ model = lsd.from_torch(network, lsd.Absorbing(VOCABULARY, lsd.LogLinear()), outp
 # through it.
 
 # %%
-settings = {"paths": 32, "student": lsd.StudentSettings(grid_points=32)} if FAST else {"paths": 128}
-students = lsd.distill(model, steps=(4, 8), length=LENGTH, **settings)
+settings = lsd.StudentSettings(grid_points=size["grid_points"])
+students = lsd.distill(model, steps=size["steps"], length=LENGTH, paths=size["paths"], student=settings)
 for steps, student in students.items():
     coupling = student.coupling
     student.save(f"student{steps}.json")
@@ -174,13 +179,12 @@ for steps, student in students.items():
 # ## Back in PyTorch, without JAX
 #
 # `student_torch.py` is one file that needs torch and numpy alone. Copy it into your project. The cell below copies it here and
-# imports it in a process of its own, to see that no JAX comes with it.
+# prints what it imports: Python's own modules, numpy and torch.
 
 # %%
 packaged = pathlib.Path(lsd.__file__).parent / "shipped" / "pytorch" / "student_torch.py"
 shutil.copy(packaged, "student_torch.py")
-command = "import sys, student_torch; print('JAX is loaded:', 'jax' in sys.modules)"
-print(subprocess.run([sys.executable, "-c", command], check=True, capture_output=True, text=True).stdout, end="")
+print(*(line for line in packaged.read_text().splitlines() if line.startswith(("import ", "from "))), sep="\n")
 
 # %% [markdown]
 # `student_torch.sample` calls the network once per step. A function around the network records what it is called with.
@@ -205,9 +209,9 @@ for state in (*calls, tokens):
     print(decode(state[0]))
 
 # %% [markdown]
-# The same as a picture for more samples: the step in which each position is revealed. Every row is a sample. The students differ
-# from sample to sample by a shift only. The letters of a word are in different steps, so each is drawn with the earlier ones in
-# view.
+# The same as a picture for more samples: the step in which each position is revealed. Every row is a sample. From sample to sample
+# the order of a student changes by a shift, and by its direction where it mixes two. The letters of a word are in different steps,
+# so each is drawn with the earlier ones in view.
 
 # %%
 calls.clear()
@@ -226,7 +230,7 @@ plt.show()
 # 64 evaluations stands for the network run with many steps.
 
 # %%
-count = 256 if FAST else 2048
+count = size["samples"]
 drawn = {}
 for steps in students:
     rival = lsd.sampler("euler", steps=steps)

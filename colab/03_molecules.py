@@ -38,13 +38,16 @@ if "google.colab" in sys.modules and importlib.util.find_spec("lsd_jax") is None
         subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *what], check=True)
 
 # %% [markdown]
-# `FAST = True` takes three to five minutes on 2 CPU cores, and one more when the data are prepared for the first time.
-# `FAST = False` draws 2,000 molecules per sampler, with less noise in all numbers; it wants a GPU, or an hour. The environment
-# variable `LSD_JAX_FAST` (0 or 1) goes before the cell's value.
+# `SIZE = "fast"` takes three to five minutes on 2 CPU cores, and one more when the data are prepared for the first time. `"full"`
+# draws 2,000 molecules per sampler, with less noise in all numbers; it wants a GPU, or an hour. `"tiny"` is for tests: every cell
+# runs, and its numbers mean nothing. The environment variable `LSD_JAX_SIZE` goes before the cell's value.
 #
 # `SET = "qm9"` is 131 thousand small molecules, of up to nine heavy atoms. `SET = "moses"` is 1.6 million molecules of the size of
 # drugs: a network four times as large, and strings of 36 tokens in the mean. Everything takes some ten times as long, and 16
 # evaluations give fewer valid molecules.
+#
+# `DATA` is where molecules to fit on and to test with come from. Here it is the set that the network was trained on. It may be a file
+# of your own with one SMILES string per line, all of tokens that the network knows (`LSD_JAX_MOLECULES` goes before the cell's value).
 
 # %%
 import os
@@ -57,9 +60,16 @@ from matplotlib.colors import ListedColormap
 import lsd_jax as lsd
 from lsd_jax.samplers.simulate import simulate
 
-FAST = True
-FAST = os.environ.get("LSD_JAX_FAST", str(int(FAST))) == "1"
+SIZE = "fast"
+SIZES = {
+    "full": {"steps": (4, 8, 16), "many": 64, "paths": 64, "samples": 2000, "held_out": 128, "orders": 16},
+    "fast": {"steps": (4, 8, 16), "many": 64, "paths": 16, "samples": 128, "held_out": 12, "orders": 16},
+    "tiny": {"steps": (4,), "many": 16, "paths": 16, "samples": 64, "held_out": 2, "orders": 2},
+}
+SIZE = os.environ.get("LSD_JAX_SIZE", SIZE)
+size = SIZES[SIZE]
 SET = "qm9"
+DATA = os.environ.get("LSD_JAX_MOLECULES", SET)
 plt.rcParams["figure.dpi"] = 80
 
 # %% [markdown]
@@ -72,8 +82,8 @@ plt.rcParams["figure.dpi"] = 80
 vocab_size, length = {"qm9": (31, 22), "moses": (25, 56)}[SET]
 model = lsd.load_model(SET)
 task = lsd.make_task(
-    lsd.Data("molecules", path=SET, vocab_size=vocab_size, sequence_length=length),
-    None if FAST else lsd.Judge(references=2000),
+    lsd.Data("molecules", path=DATA, vocab_size=vocab_size, sequence_length=length),
+    lsd.Judge(references=2000) if SIZE == "full" else None,
 )
 train, test = task.split("train"), task.split("test")
 print(f"{len(train):,} molecules to fit on, {len(test):,} for the test; {vocab_size} tokens:", *task.vocabulary)
@@ -95,9 +105,9 @@ plt.show()
 # %%
 students = lsd.distill(
     model,
-    steps=(4, 8, 16),
+    steps=size["steps"],
     data=train,
-    paths=16 if FAST else 64,
+    paths=size["paths"],
     student=lsd.StudentSettings(grid_points=20),
 )
 for steps, student in students.items():
@@ -112,16 +122,16 @@ for steps, student in students.items():
 # lies on it, nothing was learned about the times, and all that differs is the order.
 
 # %%
-figure, panels = plt.subplots(1, len(students), figsize=(9, 2.8), sharey=True, layout="constrained")
-for axes, (steps, student) in zip(panels, students.items()):
+figure, panels = plt.subplots(1, len(students), figsize=(9, 2.8), sharey=True, squeeze=False, layout="constrained")
+for axes, (steps, student) in zip(panels[0], students.items()):
     uniform, learned = np.linspace(1, 0, steps + 1), np.asarray(student.schedule.time_grid)
     axes.plot(uniform, color="gray", linestyle=":", linewidth=3, label="uniform")
     axes.plot(learned, color="#D55E00", marker="o", markersize=5, label="student")
     axes.set(title=f"M = {steps}", xlabel="step")
     axes.grid(alpha=0.3)
     print(f"M = {steps}: farthest from the uniform grid by {np.abs(learned - uniform).max():.3f}")
-panels[0].set_ylabel("time")
-panels[0].legend(frameon=False)
+panels[0, 0].set_ylabel("time")
+panels[0, 0].legend(frameon=False)
 plt.show()
 
 # %% [markdown]
@@ -134,7 +144,8 @@ plt.show()
 
 # %%
 euler = {steps: lsd.sampler("euler", steps=steps) for steps in students}
-shown = {"Euler": euler[8].bound_to(model, length), "student": students[8]}
+M = min(8, max(students))  # what the picture shows
+shown = {"Euler": euler[M].bound_to(model, length), "student": students[M]}
 trace = jax.jit(lambda key, model, own: simulate(key, model, own, 1, keep_states=True).states[:, 0])
 states = {name: np.asarray(trace(jax.random.key(5), model, own)) for name, own in shown.items()}
 
@@ -150,30 +161,30 @@ for axes, (name, states_KL) in zip(panels, states.items()):
     for step, position in zip(*np.nonzero(known_KL[1:] * (picture_KL < 3))):
         token = task.vocabulary[states_KL[step + 1, position]]
         axes.text(position, step, token, ha="center", va="center", fontsize=11 if len(token) < 3 else 7)
-    axes.set(title=f"{name}, NFE 8: {task.decode(states_KL[-1])}", ylabel="step", yticks=range(8))
-    axes.set_yticklabels(range(1, 9))
+    axes.set(title=f"{name}, NFE {M}: {task.decode(states_KL[-1])}", ylabel="step", yticks=range(M))
+    axes.set_yticklabels(range(1, M + 1))
 panels[-1].set(xlabel="position", xticks=range(length))
 plt.show()
 
 # %% [markdown]
 # ## Sample
 #
-# Students and Euler at the same NFE, and Euler with 64, which stands for the network run with many steps. Red squares are no
+# Students and Euler at the same NFE, and Euler with `many`, 64, which stands for the network run with many steps. Red squares are no
 # molecules.
 
 # %%
-count, many = 128 if FAST else 2000, 64
+count, many = size["samples"], size["many"]
 samplers = {f"student, NFE {steps}": student for steps, student in students.items()}
 samplers |= {f"Euler, NFE {steps}": own for steps, own in {**euler, many: lsd.sampler("euler", steps=many)}.items()}
 drawn = {
-    name: lsd.sample(model, own, jax.random.key(0), count, length=length, batch_size=count if FAST else 500)
+    name: lsd.sample(model, own, jax.random.key(0), count, length=length, batch_size=min(count, 500))
     for name, own in samplers.items()
 }
 for name, tokens in drawn.items():
     print(f"{name:16}", *(task.decode(row) for row in tokens[:4]), sep="  ")
 
 # %%
-names = ("student, NFE 4", "student, NFE 8", "student, NFE 16", "Euler, NFE 8", f"Euler, NFE {many}")
+names = (*(f"student, NFE {steps}" for steps in students), f"Euler, NFE {M}", f"Euler, NFE {many}")
 rows = {"real data": test} | {name: drawn[name] for name in names}
 figure, panels = plt.subplots(len(rows), 1, figsize=(10, 6.6), layout="constrained")
 for axes, (name, tokens) in zip(panels, rows.items()):
@@ -187,7 +198,7 @@ plt.show()
 # `task.measure` gives the metrics of MOSES' benchmark, with 95 % intervals. Shown are the share of valid molecules, how many of them
 # are distinct, and how many of the distinct are not among the training molecules. Of real molecules all are new, since none is in
 # two splits; a sampler is not to be judged by it, and it *falls* as one gets better: most small molecules of this kind are in the
-# data. `FAST = False` adds the Frechet ChemNet distance where its network is installed,
+# data. `SIZE = "full"` adds the Frechet ChemNet distance where its network is installed,
 # which needs many molecules. The row of real data has as many, of the validation split.
 #
 # `lsd.likelihood` gives -log p of test molecules, length included, *under the few-step sampler itself*, in nats. Lower is better.
@@ -195,7 +206,7 @@ plt.show()
 # in the mean, since of its many orders only 16 are drawn, so the difference is an upper limit of the student's advantage.
 
 # %%
-held_out, paths = test[: 12 if FAST else 128], 16
+held_out, paths = test[: size["held_out"]], size["orders"]
 found = {"real data": task.measure(task.data_row(0, count), resamples=100)}
 found |= {name: task.measure(tokens, resamples=100) for name, tokens in drawn.items()}
 nats = {
@@ -225,8 +236,14 @@ for kind, color in (("student", "#D55E00"), ("Euler", "#666666")):
     own = {int(name.split()[-1]): found[name]["valid"] for name in samplers if name.startswith(kind)}
     value, low, high = np.array(list(own.values())).T
     axes.errorbar(list(own), value, (value - low, high - value), color=color, marker="o", capsize=3, label=kind)
-axes.set(xscale="log", xlabel="NFE", ylabel="valid, share", ylim=(0, 1), xticks=[4, 8, 16, many])
-axes.set_xticklabels([4, 8, 16, many])
+axes.set(
+    xscale="log",
+    xlabel="NFE",
+    ylabel="valid, share",
+    ylim=(0, 1),
+    xticks=[*students, many],
+    xticklabels=[*students, many],
+)
 axes.minorticks_off()
 axes.grid(alpha=0.3)
 axes.legend(frameon=False)
@@ -250,7 +267,7 @@ prompts = {
 figure, panels = plt.subplots(len(prompts), 1, figsize=(10, 4.4), layout="constrained")
 for axes, prompt in zip(panels, prompts):
     condition = task.condition(prompt, count=32)
-    filled = lsd.sample(model, students[16], jax.random.key(2), 32, condition=condition)
+    filled = lsd.sample(model, students[max(students)], jax.random.key(2), 32, condition=condition)
     valid = task.measure(filled, resamples=0)["valid"][0]
     texts = list(dict.fromkeys(task.decode(row) for row in filled))
     print(f"{prompt}: {valid:.0%} of 32 are valid, {len(texts)} are distinct:", *texts[:6], sep="  ")
@@ -262,8 +279,9 @@ plt.show()
 # %% [markdown]
 # ## Where to go from here
 #
-# * Your own molecules: a file with one SMILES string per line, `lsd.Data("molecules", path="mine.smi", ...)`.
-#   `python -m lsd_jax.main --config=molecules --config.data.path=mine.smi --config.model.weights=` trains a network on it first.
+# * Your own molecules: a file with one SMILES string per line. If all its tokens are among those of `SET`, name it as `DATA` above.
+#   Else a network has to be trained on it first:
+#   `python -m lsd_jax.main --config=molecules --config.data.path=mine.smi --config.model.weights=`.
 # * What holds and what does not, with 10,000 molecules per sampler:
 #   [molecules.md](https://github.com/lsd-jax/lsd_jax/blob/main/docs/results/molecules.md).
 # * [02_your_model.ipynb](02_your_model.ipynb): a network of your own. [04_pod.ipynb](04_pod.ipynb): several devices.

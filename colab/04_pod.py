@@ -30,8 +30,8 @@ if "google.colab" in sys.modules and importlib.util.find_spec("lsd_jax") is None
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)
 
 # %% [markdown]
-# `FAST = True` takes one to two minutes on 2 CPU cores. `FAST = False` takes longer sequences and more paths. The environment
-# variable `LSD_JAX_FAST` (0 or 1) goes before the cell's value.
+# `SIZE = "fast"` takes one to two minutes on 2 CPU cores. `"full"` takes longer sequences and more paths, `"tiny"` is for tests. The
+# environment variable `LSD_JAX_SIZE` goes before the cell's value.
 #
 # `REAL = False` splits the CPU into eight devices. They share its cores, so nothing gets faster: they are for trying things out.
 # `REAL = True` takes the GPUs or TPUs that are there. The number of devices has to be set before JAX is used for the first time.
@@ -48,8 +48,9 @@ import numpy as np
 
 from lsd_jax import parallel
 
-FAST = True
-FAST = os.environ.get("LSD_JAX_FAST", str(int(FAST))) == "1"
+SIZE = "fast"
+SIZE = os.environ.get("LSD_JAX_SIZE", SIZE)
+LENGTH = {"full": 128, "fast": 32, "tiny": 8}[SIZE]  # tokens per sequence
 REAL = False
 if not REAL:
     jax.config.update("jax_platforms", "cpu")
@@ -88,12 +89,13 @@ import numpy as np
 import lsd_jax as lsd
 
 
-def job(name, fast):
-    task = lsd.make_task(lsd.Data(name="countdown", vocab_size=8, sequence_length=32 if fast else 128, mix=0.01))
+def job(name, length):
+    task = lsd.make_task(lsd.Data(name="countdown", vocab_size=8, sequence_length=length, mix=0.01))
     model = task.oracle(lsd.Absorbing(task.vocab_size, lsd.LogLinear()))
-    settings = lsd.StudentSettings(grid_points=32 if fast else 128)
+    settings = lsd.StudentSettings(grid_points=length)
     data = task.real(np.random.default_rng(0), 1024)
-    students = lsd.distill(model, steps=(4,), data=data, paths=32 if fast else 128, student=settings)
+    paths = max(length, 32)  # four for each of eight devices: the fourth part of them judges what is fitted on the others
+    students = lsd.distill(model, steps=(4,), data=data, paths=paths, student=settings)
     tokens = lsd.sample(model, students[4], jax.random.key(0), count=64)
     if jax.process_index() == 0:  # one process writes
         students[4].save(f"{name}.json")
@@ -101,12 +103,12 @@ def job(name, fast):
 
 
 if __name__ == "__main__":
-    name, fast, devices, process, processes, port = sys.argv[1], *map(int, sys.argv[2:])
+    name, length, devices, process, processes, port = sys.argv[1], *map(int, sys.argv[2:])
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
     if processes > 1:
         jax.distributed.initialize(f"localhost:{port}", processes, process)
-    job(name, bool(fast))
+    job(name, length)
 """
 size = pathlib.Path("pod_job.py").write_text(JOB)
 print(f"pod_job.py: {size} characters")
@@ -117,7 +119,7 @@ print(f"pod_job.py: {size} characters")
 # %%
 sys.path.insert(0, ".")
 pod_job = importlib.import_module("pod_job")
-pod_job.job("all_devices", FAST)
+pod_job.job("all_devices", LENGTH)
 
 # %% [markdown]
 # **One device.** The job runs in a process of its own, with one CPU device.
@@ -132,7 +134,7 @@ def launch(name: str, devices: int, processes: int) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = [sys.executable, "pod_job.py", name, str(int(FAST)), str(devices)]
+    shared = [sys.executable, "pod_job.py", name, str(LENGTH), str(devices)]
     told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     running = [subprocess.Popen([*shared, str(index), str(processes), str(port)], **told) for index in range(processes)]
     logs = [process.communicate()[0] for process in running]
@@ -208,5 +210,7 @@ plt.show()
 # * Process 0 alone writes, and the others go by what it has. The machines need no shared disk.
 # * The number of teacher paths and every batch size must be a multiple of the number of devices. `lsd.sample` and
 #   `lsd.likelihood` round their batches up by themselves.
+# * Take at least four teacher paths per device. With fewer no path is left to judge on that nothing was fitted on, and the choice may
+#   be another one than on one device.
 # * An error on one machine ends all, with its message. A process that dies without a word is missed after 30 seconds.
 # * The same command again goes on where it was stopped.

@@ -4,7 +4,7 @@
     python colab/notebook.py 01_quickstart --output=runs/nb   # one, elsewhere
 
 A script is in jupytext's percent format and is what to edit. A kernel runs its notebook from top to bottom in an empty folder.
-`LSD_JAX_FAST=0` runs the long version. It needs the extra `dev`.
+`LSD_JAX_SIZE=full` runs the long version, `tiny` one whose numbers mean nothing. It needs the extra `dev`.
 """
 
 import argparse

@@ -18,16 +18,11 @@ FOLDER = pathlib.Path(__file__).parents[1] / "colab"
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
 MAKE = FOLDER / "notebook.py"
 each = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-SLOW = {
-    "01_quickstart",
-    "02_your_model",
-    "03_molecules",
-    "04_pod",
-}  # all: other tests run what they show, piece by piece
-
 NEEDS = {
-    "02_your_model": ("torch", "pip install '.[torch]'"),
-    "03_molecules": ("qm9pack", "pip install --no-deps qm9pack==1.0.3"),
+    ("02_your_model", "tiny"): ("torch", "pip install '.[torch]'"),
+    ("02_your_model", "fast"): ("torch", "pip install '.[torch]'"),
+    ("03_molecules", "tiny"): ("rdkit", "pip install '.[molecules]'"),
+    ("03_molecules", "fast"): ("qm9pack", "pip install --no-deps qm9pack==1.0.3"),
 }
 
 
@@ -86,16 +81,24 @@ def test_molecules_come_from_the_wheels_that_are_read():
         assert f'"{command.split()[-1]}"' in text, command
 
 
-@pytest.mark.parametrize(
-    "script",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in SCRIPTS],
-)
-@pytest.mark.timeout(960)  # several minutes, and more beside other work
-def test_a_notebook_runs(script, tmp_path):
-    package, command = NEEDS.get(script.stem, ("lsd_jax", ""))
+def small_molecules() -> str:
+    """A file of chains with an end on either side, in tokens of QM9: preparing QM9 itself takes most of a minute."""
+    left = ("N", "O", "C", "C=C", "N#C", "C1CC1", "CN(C)")
+    right = ("N", "O", "F", "C=O", "C#N", "C(C)C", "C1CC1", "OC", "C#C")
+    return "\n".join(f"{start}{'C' * middle}{end}" for start in left for middle in range(4) for end in right)
+
+
+@pytest.mark.parametrize("size", ["tiny", pytest.param("fast", marks=pytest.mark.slow)])
+@each
+@pytest.mark.timeout(960)  # "fast": several minutes, and more beside other work
+def test_a_notebook_runs(script, size, tmp_path):
+    package, command = NEEDS.get((script.stem, size), ("lsd_jax", ""))
     if not importlib.util.find_spec(package):
         pytest.skip(f"needs {package}: {command}")
-    environment = os.environ | {"LSD_JAX_FAST": "1"}
+    environment = os.environ | {"LSD_JAX_SIZE": size}
+    if size == "tiny":
+        (tmp_path / "molecules.smi").write_text(small_molecules())
+        environment["LSD_JAX_MOLECULES"] = str(tmp_path / "molecules.smi")
     command = [sys.executable, MAKE, script.stem, f"--output={tmp_path}"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
