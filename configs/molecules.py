@@ -8,8 +8,8 @@
 
 SMILES strings of MOSES (1.6 million drug-like molecules out of ZINC; at most 56 tokens) or QM9 (131 thousand small ones; 22).
 The length of a molecule is drawn first, from the training split's lengths; orders and grids are fitted on training molecules;
-every number is of test molecules. A file of SMILES of your own: --config.data.path=FILE, and the vocab_size that the error names,
-with --config.model.weights= to train a network on it first.
+every number is of test molecules. A file of SMILES of your own: --config.data.path=FILE. Where its tokens are among the set's, the
+set's network serves it; else take the vocab_size that the error names, and --config.model.weights= to train a network on it first.
 
 Hardware and time: 2 CPU cores; `:tiny` three minutes; the others have not been run to their end in this form.
 Expect (measurements/rows.py on an H100, seed 0; share valid of 10,000 molecules, and -log p of 256 test molecules in nats; all rows in

@@ -2,9 +2,11 @@
 
     python -m measurements.molecules fcd --set=moses --samples=FOLDER        # on an accelerator
     python -m measurements.molecules table --set=moses --samples=FOLDER --output=FILE.json
+    python -m measurements.molecules figure --set=moses --samples=FOLDER --output=FILE.png --only="Euler 128" --only="path-KL student 8"
 
 `fcd` writes the Frechet ChemNet distance of every row beside it, since ChemNet wants an accelerator. `table` judges all the rest, on
 CPUs, against the whole test split, and the distance too where `fcd` has not written it. A row that is done is not done again.
+`figure` draws the properties of rows beside those of the test split.
 """
 
 import argparse
@@ -14,10 +16,12 @@ import json
 import multiprocessing
 import pathlib
 import sys
+from typing import Any
 
 import numpy as np
 
 from lsd_jax.experiment.records import environment, revision, write_json
+from lsd_jax.experiment.report import figures
 from lsd_jax.files import write_whole
 from lsd_jax.metrics import fid
 from lsd_jax.metrics.bootstrap import mean_interval
@@ -115,16 +119,44 @@ def _judged(task: Molecules, tokens: np.ndarray, with_fcd: bool, whole: bool, ar
     return tables.measure(smiles, task.references, task.training, **chosen)
 
 
+def figure(args: argparse.Namespace, argv: list[str]) -> None:
+    """Writes a PNG of the properties of test molecules and of the rows named by --only, in their order."""
+    if args.output is None or not args.only:
+        raise SystemExit("error: --output, --only: figure writes a PNG of the rows that are named")
+    task = Molecules(SETS[args.set])
+    rows = {f"{made['name']} {made['steps']}": file for file, made in _made(args.samples) if made["seed"] == 0}
+    if wrong := set(args.only) - set(rows):
+        raise SystemExit(f"error: --only={min(wrong)!r}: choose of {sorted(rows)}")
+    test = task.split("test")
+    chosen = np.random.default_rng(args.seed).choice(len(test), min(len(test), args.count), replace=False)
+    found = {"test molecules": task.properties(test[chosen])}
+    for name in args.only:
+        with np.load(rows[name]) as saved:
+            found[f"{name} NFE"] = task.properties(saved["tokens"][: args.count])
+    figures.save(figures.histograms(found), args.output.parent, args.output.stem)
+
+
+def _made(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict[str, Any]]]:
+    found = []
+    for file in sorted(folder.glob("*.npz")):
+        with np.load(file) as saved:
+            found.append((file, json.loads(str(saved["record"]))))
+    return found
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Runs one of the two parts."""
+    """Runs one of the parts."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=("fcd", "table"))
+    parser.add_argument("part", choices=("fcd", "table", "figure"))
     parser.add_argument("--set", choices=("moses", "qm9"), default="moses")
     parser.add_argument("--samples", required=True, type=pathlib.Path, help="the folder that measurements.rows wrote")
-    parser.add_argument("--output", type=pathlib.Path, help="table: a JSON file")
+    parser.add_argument("--output", type=pathlib.Path, help="table: a JSON file; figure: a PNG")
     parser.add_argument(
-        "--only", action="append", default=[], help='table: a row that is judged whole, "Euler 8"; repeat'
+        "--only",
+        action="append",
+        default=[],
+        help='table: a row that is judged whole; figure: one that is drawn; "Euler 8"; repeat',
     )
     parser.add_argument("--count", type=int, default=10_000, help="molecules per row")
     parser.add_argument("--references", type=int, default=0, help="table: test molecules; 0: all")
@@ -135,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--resamples", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    (fcd if args.part == "fcd" else table)(args, argv)
+    {"fcd": fcd, "table": table, "figure": figure}[args.part](args, argv)
     return 0
 
 

@@ -27,12 +27,22 @@ def bootstrap_interval(
     return shifted_interval(value, [statistic(values[rng.integers(0, count, count)]) for _ in range(resamples)], level)
 
 
-def shifted_interval(value: float, drawn: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """(value, low, high) from a statistic's value on the sample and on its resamples, by the shifted percentiles."""
+def shifted_interval(
+    value: float,
+    drawn: Sequence[float],
+    level: float = 0.95,
+    least: float = -np.inf,
+    most: float = np.inf,
+) -> tuple[float, float, float]:
+    """(value, low, high) from a statistic's value on the sample and on its resamples, by the shifted percentiles.
+
+    The shift may lead out of the values that the statistic can take; `least` and `most` are their ends, and the interval's.
+    """
     if len(drawn) == 0:
         return value, value, value
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - np.mean(drawn) + value
-    return value, float(low), float(high)
+    # The value itself may lie past an end by a rounding.
+    return value, min(max(float(low), least), value), max(min(float(high), most), value)
 
 
 def resample_weights(count: int, seed: int | Sequence[int] = 0, resamples: int = 200) -> np.ndarray:
@@ -43,9 +53,9 @@ def resample_weights(count: int, seed: int | Sequence[int] = 0, resamples: int =
 
 
 def mean_interval(values: np.ndarray, seed: int = 0, resamples: int = 1000) -> tuple[float, float, float]:
-    """(mean, low, high) of the mean of `values` (n,) at 95 %."""
+    """(mean, low, high) of the mean of `values` (n,) at 95 %, within their range: that of a share stays in [0, 1]."""
     values = np.asarray(values)
     value, count = float(np.mean(values)), len(values)
     # Differences from the mean are resampled, so that equal values have no spread at all, not even one of rounding.
     drawn = value + resample_weights(count, seed, resamples) @ (values.astype(np.float64) - value) / count
-    return shifted_interval(value, drawn)
+    return shifted_interval(value, drawn, least=float(values.min()), most=float(values.max()))

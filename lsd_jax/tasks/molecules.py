@@ -20,7 +20,7 @@ from absl import logging
 
 from lsd_jax.errors import InputError
 from lsd_jax.metrics.metric import Metrics
-from lsd_jax.metrics.molecules import chemistry, filters, table
+from lsd_jax.metrics.molecules import chemistry, filters, properties, stored, table
 from lsd_jax.metrics.molecules.reference import Reference
 from lsd_jax.models import chemnet
 from lsd_jax.processes.process import token_dtype
@@ -54,6 +54,9 @@ def tokenize(smiles: str) -> list[str]:
 class Molecules(Task):
     """SMILES strings; `Data.path` is "moses" (also what an empty one means), "qm9", or a file with one SMILES per line.
 
+    The vocabulary of a file is its own tokens. Where those are among QM9's or MOSES', `vocab_size` may also be that set's (31, 25):
+    the file then has the tokens, in the order, of the network that ships for the set.
+
     The field's metrics (Polykovskiy et al. 2020, arXiv 1811.12823) against the test split, and against MOSES' split of unseen
     scaffolds: lsd_jax/metrics/molecules/table.py. FCD where its network is installed, Filters where MOSES is.
     """
@@ -61,7 +64,7 @@ class Molecules(Task):
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
         self._set = data.path or "moses"
-        self.vocabulary = (*_vocabulary(self._set), PAD)
+        self.vocabulary = (*_vocabulary(self._set, self.vocab_size), PAD)
         if self.vocab_size != len(self.vocabulary):
             raise InputError(
                 f"vocab_size={self.vocab_size}: {self._set} has {len(self.vocabulary)} tokens, the pad included"
@@ -132,10 +135,15 @@ class Molecules(Task):
 
     @functools.cached_property
     def references(self) -> Mapping[str, Reference]:
-        """What samples are held against: "test", and of MOSES "scaffolds"; worked out once and kept in the cache."""
+        """What samples are held against: "test", and of MOSES "scaffolds".
+
+        All molecules of MOSES have the statistics that come with it; others are worked out once and kept in the cache.
+        """
         from lsd_jax.tasks.builder import cache_dir
 
         count = (self.judge or Judge()).references
+        if self._set == "moses" and not count:
+            return {"test": stored.reference("test"), "scaffolds": stored.reference("test_scaffolds")}
         sets = {"test": self._smiles("test")}
         if self._set == "moses":
             sets["scaffolds"] = _moses("test_scaffolds")
@@ -179,6 +187,12 @@ class Molecules(Task):
             return None
         return np.stack([chemistry.picture(self.decode(row)) for row in tokens_NL])
 
+    def properties(self, tokens_NL: np.ndarray) -> dict[str, np.ndarray]:
+        """logP, synthetic accessibility, QED and weight of the valid molecules; {} where RDKit is not installed or none is valid."""
+        if not chemistry.installed():
+            return {}
+        return properties.of_strings([self.decode(row) for row in tokens_NL])
+
     def _decode(self, tokens_L: np.ndarray) -> str:
         names = (*self.vocabulary[:-1], "", "_")
         return "".join(names[token] for token in tokens_L)
@@ -213,11 +227,15 @@ def _lengths(data: Data) -> tuple[float, ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _vocabulary(name: str) -> tuple[str, ...]:
-    """The tokens of a set without the pad, sorted."""
+def _vocabulary(name: str, size: int) -> tuple[str, ...]:
+    """The tokens of a set without the pad, sorted; those of a published set of so many where they hold all that a file has."""
     if name in VOCABULARIES:
         return VOCABULARIES[name]
-    return tuple(sorted(set().union(*(tokenize(smiles) for smiles in read_file(name)))))
+    own = set().union(*(tokenize(smiles) for smiles in read_file(name)))
+    for known in VOCABULARIES.values():
+        if size == len(known) + 1 and own < set(known):
+            return known
+    return tuple(sorted(own))
 
 
 def _named(name: str) -> str:

@@ -29,6 +29,15 @@ def test_constant_values_have_no_spread():
     assert bootstrap.mean_interval(np.full(7, 2.5)) == (2.5, 2.5, 2.5)
 
 
+def test_the_interval_of_a_share_is_one():
+    # Four of five: the percentiles' shift alone would end above one.
+    for values in ([1, 1, 1, 0, 1], [0, 0, 0, 1, 0]):
+        mean, low, high = bootstrap.mean_interval(np.array(values), resamples=20)
+        assert 0 <= low < mean < high <= 1 and (low == 0 or high == 1)
+    assert bootstrap.shifted_interval(0.9, [0.2, 1.0], least=0.0, most=1.0)[2] == 1.0
+    assert bootstrap.shifted_interval(0.9, [0.2, 1.0])[2] > 1
+
+
 def test_weights_draw_the_same_resamples():
     values = np.random.default_rng(2).normal(size=40)
     drawn = bootstrap.resample_weights(40, seed=3, resamples=60) @ values / 40

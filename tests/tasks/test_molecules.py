@@ -88,6 +88,18 @@ def test_real_molecules_score_better_than_shuffled_ones(task):
     assert set(found) <= {column.name for column in task.columns}
 
 
+def test_a_file_in_a_published_vocabulary_has_its_network(tmp_path):
+    path = tmp_path / "mine.smi"
+    path.write_text("\n".join(f"{'C' * a}{atom}{'C' * b}" for a in range(1, 12) for b in range(11) for atom in "NO"))
+    task, model = lsd.make_task(data_of(path, vocab_size=31, sequence_length=22)), lsd.load_model("qm9")
+    assert task.vocabulary[:-1] == molecules.VOCABULARIES["qm9"] and task.decode(task.encode(["CCO"])[0]) == "CCO"
+    real = task.split("test")[:4]
+    nonsense = np.where(real < 30, 29 - real, real)  # other tokens in the same places
+    nats = [lsd.likelihood(model, lsd.sampler("euler", steps=8), rows, paths=1).mean() for rows in (real, nonsense)]
+    assert nats[0] < nats[1] - 10
+    assert lsd.make_task(data_of(path, sequence_length=22)).vocabulary[:-1] == ("C", "N", "O")
+
+
 def test_bad_input_is_told(file, tmp_path):
     with pytest.raises(lsd.InputError, match=r"vocab_size=5: .* has \d+ tokens, the pad included"):
         lsd.make_task(data_of(file, vocab_size=5))
@@ -123,3 +135,9 @@ def test_a_molecule_is_drawn_and_what_is_none_is_red(task):
     pictures = task.images(np.stack([row, broken]))
     assert pictures.shape == (2, 160, 160, 3) and pictures.dtype == np.uint8
     assert len(np.unique(pictures[0])) > 5 and (pictures[1] == (255, 225, 225)).all()
+
+
+def test_properties_are_of_the_valid_molecules(task):
+    found = task.properties(task.encode(["CCO", "C1CO"]))
+    assert found["weight, Da"] == pytest.approx([46.069]) and {len(values) for values in found.values()} == {1}
+    assert task.properties(task.encode(["C1CO"])) == {}

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from lsd_jax.experiment.records import DATA, EXACT, Row
+from lsd_jax.files import write_whole
 from lsd_jax.metrics.metric import Column
 
 # Okabe and Ito's palette: distinguishable with any color vision.
@@ -208,15 +209,34 @@ def image_rows(images_by_name: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
+def histograms(values_by_name: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Densities of properties (heading -> values (n,)), a panel each and a line per name; the first name, filled, is the data."""
+    headings = list(next(iter(values_by_name.values())))
+    figure, grid = _grid(len(headings), columns=4)
+    for axes, heading in zip(grid, headings):
+        found = {name: own[heading] for name, own in values_by_name.items() if len(own[heading])}
+        bins = int(np.clip(2 * np.cbrt(min(map(len, found.values()))), 8, 40))  # Rice's rule
+        middle = np.quantile(np.concatenate(list(found.values())), [0.002, 0.998])  # a few sequences may have any value
+        edges = np.histogram_bin_edges(middle, bins)
+        for index, (name, own) in enumerate(found.items()):
+            density = np.histogram(own, edges)[0] / len(own) / np.diff(edges)
+            color = COLORS[(index - 1) % len(COLORS)] if index else "#CCCCCC"
+            axes.stairs(density, edges, label=name, color=color, fill=not index, linewidth=1.4)
+        axes.set_yticks([])
+        _label(axes, "", heading, "density")
+    _legend(figure, grid)
+    return figure
+
+
 def save(figure: Figure, folder: pathlib.Path, name: str) -> pathlib.Path:
     """Writes a PNG and returns its path."""
     path = folder / f"{name}.png"
-    figure.savefig(path, dpi=130)
+    write_whole(path, lambda file: figure.savefig(file, dpi=130, format="png"))
     return path
 
 
-def _grid(count: int) -> tuple[Figure, list[Axes]]:
-    columns = min(count, 3)
+def _grid(count: int, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    columns = min(count, columns)
     rows = math.ceil(count / columns)
     size = (7, 4.6) if count == 1 else (4.2 * columns, 3.4 * rows + 0.9)
     figure = Figure(figsize=size, layout="constrained")

@@ -3,15 +3,18 @@
 import functools
 import importlib.util
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from lsd_jax.metrics.molecules.chemistry import rdkit
+import numpy as np
+
+from lsd_jax.metrics.molecules.chemistry import rdkit, read
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 NAMES = ("logp", "sa", "qed", "weight")
+_HEADINGS = ("logP", "synthetic accessibility", "QED", "weight, Da")
 
 
 def properties(molecule: "Mol") -> tuple[float, float, float, float]:
@@ -22,6 +25,13 @@ def properties(molecule: "Mol") -> tuple[float, float, float, float]:
         rdkit("Chem.QED").qed(molecule),
         rdkit("Chem.Descriptors").MolWt(molecule),
     )
+
+
+def of_strings(smiles: Iterable[str]) -> dict[str, np.ndarray]:
+    """heading -> the property (n,) of the n strings that are molecules; {} where none is."""
+    with rdkit("rdBase").BlockLogs():
+        found = [properties(molecule) for text in smiles if (molecule := read(text)) is not None]
+    return dict(zip(_HEADINGS, np.array(found, np.float64).T))
 
 
 @functools.lru_cache(maxsize=1)

@@ -47,8 +47,8 @@ class Reference(NamedTuple):
     def of(cls, smiles: Sequence[str], folder: pathlib.Path, fcd: bool, filters: bool) -> "Reference":
         """The reference of canonical SMILES, read from the folder where an earlier call has left it.
 
-        MOSES' 176,000 test molecules take 15 to 35 minutes of one core, divided among the cores, and ChemNet about as long
-        again (reckoned from 30,000).
+        100,000 molecules take 10 to 20 minutes of one core, divided among the cores, and ChemNet about as long again (reckoned
+        from 30,000). Those of MOSES' whole splits come with it: `stored.reference`.
 
         Args:
             smiles: two or more that RDKit reads.

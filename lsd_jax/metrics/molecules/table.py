@@ -103,7 +103,7 @@ def measure(
         found["filters"] = mean_interval(facts.passes, seed, resamples)
     weights_RN = _weights(len(facts.smiles), seed, resamples)
     diversity = similarity.internal_diversity(facts.fingerprints, weights_RN)
-    found |= {f"intdiv{p}": _interval(values) for p, values in zip((1, 2), diversity)}
+    found |= {f"intdiv{p}": _interval(values, most=1.0) for p, values in zip((1, 2), diversity)}
     for name, reference in references.items():
         found |= _against(reference, _SUFFIXES[name], facts, weights_RN, seed, resamples)
     found |= _distances(references["test"], facts, weights_RN)
@@ -142,7 +142,7 @@ def _against(
     frag = pieces.cosines(facts.fragments, reference.fragments, weights_RN)
     scaf = pieces.cosines(facts.scaffolds, reference.scaffolds, weights_RN)
     drawn = {f"frag{suffix}": frag, f"scaf{suffix}": scaf}
-    return found | {name: _interval(values) for name, values in drawn.items() if values is not None}
+    return found | {name: _interval(values, most=1.0) for name, values in drawn.items() if values is not None}
 
 
 def _distances(reference: Reference, facts: Facts, weights_RN: np.ndarray) -> Metrics:
@@ -155,5 +155,6 @@ def _weights(count: int, seed: int, resamples: int) -> np.ndarray:
     return np.concatenate([np.ones((1, count)), resample_weights(count, seed, min(resamples, _MOST_RESAMPLES))])
 
 
-def _interval(values_R: np.ndarray) -> tuple[float, float, float]:
-    return shifted_interval(float(values_R[0]), values_R[1:])
+def _interval(values_R: np.ndarray, most: float = np.inf) -> tuple[float, float, float]:
+    """Of what is never below zero: cosines, diversities, distances."""
+    return shifted_interval(float(values_R[0]), values_R[1:], least=0.0, most=most)
