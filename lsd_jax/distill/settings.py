@@ -37,7 +37,7 @@ class StudentSettings:
         grid_points: candidate times of the cost table.
         refine: move the grid off the candidate times where unseen paths agree.
         draws: reveal orders per teacher path in the cost table.
-        order: "fixed" (the coupling's), "auto" (the cost table chooses) or "learned" (local search on top).
+        order: "fixed" (the coupling's), "auto" (the cost table chooses, and two orders may be mixed) or "learned" (local search on top).
         order_trials: trials of the local search.
         potentials: sequences that pair potentials between the tokens of one step are fitted on; 0 for none.
         coupling: where the student's randomness comes from.
