@@ -20,6 +20,7 @@ def base_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.cpu_devices = 0  # > 0 splits a CPU into this many devices
+    config.parameter_shards = 1  # > 1: a network in so many parts, each on another device (docs/pods.md)
 
     config.data = ml_collections.ConfigDict()
     # text | subwords (vocab_size 1024) | countdown | bigram | toy | digits | cifar10 | proteins | molecules | tokens (of a

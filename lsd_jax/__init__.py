@@ -9,6 +9,7 @@ from lsd_jax.errors import InputError
 from lsd_jax.models.load import load_model
 from lsd_jax.models.model import Diffusion, Identity
 from lsd_jax.models.torch import from_torch
+from lsd_jax.parallel import shard_parameters
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.noise import Cosine, Exponential, Geometric, LogLinear
@@ -53,4 +54,5 @@ __all__ = [
     "make_task",
     "sample",
     "sampler",
+    "shard_parameters",
 ]

@@ -1,16 +1,22 @@
 """Orbax checkpoints of a state and, for training, of the data iterator; and a clean stop on SIGTERM or SIGINT."""
 
+import io
 import pathlib
+import shutil
 import signal
 import sys
+import tarfile
+import tempfile
 import time
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import BinaryIO, NoReturn
 
 import jax
 from absl import logging
 
-from lsd_jax import parallel
+from lsd_jax import parallel, shards
 from lsd_jax.errors import InputError
+from lsd_jax.files import in_store, move, write_whole
 
 STOPPED = (
     75  # exit code of a run that a signal stopped after a checkpoint: EX_TEMPFAIL of sysexits.h, "try again later"
@@ -20,28 +26,35 @@ STOPPED = (
 class Manager:
     """Saves and restores (state, iterator) by step in one folder, keeping the newest `keep`.
 
-    orbax and grain take seconds to import, so they are imported where a checkpoint is written or read.
+    orbax takes seconds to import, so it is imported where a checkpoint is written or read.
     """
 
     def __init__(self, folder: pathlib.Path, keep: int = 2):
         import orbax.checkpoint as ocp
 
-        self._folder = folder.resolve()
+        check_folder("folder", folder)
+        self._folder, self._staged = folder, _Staged(folder) if _is_staged(folder) else None
+        written = self._staged.folder if self._staged else folder if in_store(folder) else folder.resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = ocp.CheckpointManager(written, options=options)
 
     def save(self, step: int, state, iterator=None) -> None:
-        """Writes a checkpoint; a step that exists is left alone."""
+        """Writes a checkpoint; a step that exists is left alone.
+
+        Args:
+            iterator: a grain iterator, at the same place on all processes.
+        """
         if self._manager.latest_step() == step:
             return
         import orbax.checkpoint as ocp
 
-        items = {"state": ocp.args.StandardSave(state)}
+        items = {"state": ocp.args.StandardSave(shards.unboxed(state))}
         if iterator is not None:
-            import grain
-
-            items["data"] = grain.checkpoint.CheckpointSave(iterator)
+            # Every process is at the same place of its data; the first one writes it for any number of them.
+            items["data"] = ocp.args.JsonSave(iterator.get_state())
         self._manager.save(step, args=ocp.args.Composite(**items))
+        if self._staged:
+            self._staged.put(step, self._manager.all_steps())
 
     def restore_latest(self, state, iterator=None):
         """The newest (state, iterator) that can be read, or the arguments unchanged where there is no checkpoint.
@@ -56,12 +69,10 @@ class Manager:
             return state, iterator
         import orbax.checkpoint as ocp
 
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, shards.unboxed(state))
         items = {"state": ocp.args.StandardRestore(target)}
         if iterator is not None:
-            import grain
-
-            items["data"] = grain.checkpoint.CheckpointRestore(iterator)
+            items["data"] = ocp.args.JsonRestore()
         for step in steps:
             try:
                 restored = self._manager.restore(step, args=ocp.args.Composite(**items))
@@ -70,7 +81,10 @@ class Manager:
                 continue
             self._set_aside(reasons)
             logging.info("resumed from step %d in %s", step, self._folder)
-            return restored["state"], restored.get("data", iterator) if iterator is not None else None
+            state = shards.like(restored["state"], state)
+            if iterator is not None:
+                iterator.set_state(restored["data"])
+            return state, iterator
         raise InputError(
             f"checkpoint {self._folder / str(steps[0])} cannot be read ({reasons[steps[0]]}), nor is an earlier one; delete "
             f"{self._folder} to start anew"
@@ -84,14 +98,68 @@ class Manager:
         for step, reason in reasons.items():
             logging.warning("checkpoint %s cannot be read (%s): moved to %s", self._folder / str(step), reason, aside)
             if jax.process_index() == 0:
-                aside.mkdir(exist_ok=True)
-                (self._folder / str(step)).rename(aside / f"{step}-{time.time_ns()}")
+                kept = aside / f"{step}-{time.time_ns()}"
+                if self._staged:
+                    self._staged.set_aside(step, kept)
+                else:
+                    move(self._folder / str(step), kept)
         parallel.barrier("unreadable checkpoints")
         self._manager.reload()
 
     def close(self) -> None:
         self._manager.wait_until_finished()
         self._manager.close()
+        if self._staged:
+            self._staged.close()
+
+
+def check_folder(name: str, folder: pathlib.Path) -> None:
+    """Raises InputError where several processes cannot share checkpoints below a folder."""
+    if jax.process_count() > 1 and _is_staged(folder):
+        raise InputError(
+            f"{name}={str(folder)!r}: several processes write checkpoints together on a shared disk or on gs:// alone; mount the "
+            "bucket, and name its path"
+        )
+
+
+def _is_staged(folder: pathlib.Path) -> bool:
+    return in_store(folder) and not str(folder).startswith("gs://")
+
+
+class _Staged:
+    """A folder of checkpoints on this machine's disk, each kept in a store as one object: orbax writes to disks and gs:// alone."""
+
+    def __init__(self, store: pathlib.Path):
+        self._store, self._own = store, tempfile.TemporaryDirectory()
+        self.folder = pathlib.Path(self._own.name)
+        for file in store.glob("*.tar"):
+            try:
+                with tarfile.open(fileobj=io.BytesIO(file.read_bytes())) as archive:
+                    archive.extractall(self.folder, filter="data")
+            except (tarfile.TarError, EOFError):
+                # Then it cannot be read, as one that is truncated on a disk.
+                (self.folder / file.stem).mkdir(exist_ok=True)
+
+    def put(self, step: int, kept: Sequence[int]) -> None:
+        """Copies the checkpoint of `step` to the store, and removes there what is not among `kept`."""
+
+        def pack(stream: BinaryIO) -> None:
+            with tarfile.open(fileobj=stream, mode="w") as archive:
+                archive.add(self.folder / str(step), str(step))
+
+        write_whole(self._store / f"{step}.tar", pack)
+        for file in self._store.glob("*.tar"):
+            if int(file.stem) not in kept:
+                file.unlink()
+
+    def set_aside(self, step: int, target: pathlib.Path) -> None:
+        """Moves the object of a checkpoint."""
+        move(self._store / f"{step}.tar", target.with_name(f"{target.name}.tar"))
+        shutil.rmtree(self.folder / str(step))
+
+    def close(self) -> None:
+        """Removes the folder on the disk."""
+        self._own.cleanup()
 
 
 class StopSignal:

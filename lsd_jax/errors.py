@@ -1,9 +1,6 @@
 """The error of an input that cannot be used, and the checks of plain values that raise it."""
 
 import numbers
-import os
-import pathlib
-import re
 from typing import Any
 
 
@@ -30,14 +27,3 @@ def check_kind(name: str, value: Any, kind: type, example: str) -> None:
     """Raises InputError where a value is not of a class."""
     if not isinstance(value, kind):
         raise InputError(f"{name}={type(value).__name__}: must be {example}")
-
-
-def checked_path(name: str, value: Any) -> pathlib.Path:
-    """A path with the home directory filled in; raises InputError where the value is none, or the address of an object store."""
-    if not isinstance(value, str | os.PathLike):
-        raise InputError(f"{name}={value!r}: must be a path")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", os.fspath(value)):  # as a path it would be a local folder named gs:
-        raise InputError(
-            f"{name}={value!r}: must be a folder or a file of this machine; mount the bucket, and name its path"
-        )
-    return pathlib.Path(value).expanduser()

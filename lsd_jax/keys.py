@@ -4,6 +4,7 @@ A stream of JAX keys and one of numpy generators may have the same number: they 
 """
 
 import enum
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -56,11 +57,13 @@ def generator(seed: int, stream: RowStream) -> np.random.Generator:
     return np.random.default_rng([seed, int(stream)])
 
 
+@functools.partial(jax.jit, static_argnames="batch")
 def sequence_keys(key: jax.Array, batch: int) -> jax.Array:
     """One key per sequence, (B,), so that a sequence's draws do not depend on the batch that it is in."""
     return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(batch))
 
 
+@jax.jit
 def fold_each(key_B: jax.Array, number: int | jax.Array) -> jax.Array:
     """Every sequence's key (B,) folded with one number."""
     return jax.vmap(lambda key: jax.random.fold_in(key, number))(key_B)

@@ -14,9 +14,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from lsd_jax import parallel, startup
-from lsd_jax.errors import InputError, checked_path
+from lsd_jax.errors import InputError
 from lsd_jax.experiment import stages
 from lsd_jax.experiment.arguments import parse
+from lsd_jax.files import checked_path
 
 _JOINING = ("coordinator", "num_processes", "process_id", "local_device_ids", "join_timeout")
 FLAGS = flags.FLAGS
@@ -31,7 +32,8 @@ flags.DEFINE_integer("steps", 0, "--stage=sample --sampler=NAME: equal steps, or
 flags.DEFINE_string(
     "prompt",
     "",
-    '--stage=sample: how text starts, for a published model by its tokenizer; in our text "_" is filled in.',
+    '--stage=sample: how every sequence starts. "_" is filled in, wherever it stands, in our text, in proteins and in molecules '
+    "(SMILES strings, which get as many tokens as the prompt has). A published model reads it by its tokenizer.",
 )
 flags.DEFINE_integer("num_samples", 8, "--stage=sample: how many sequences.", lower_bound=1)
 flags.DEFINE_string("output", "", "--stage=sample: a text file to write instead of printing.")

@@ -1,4 +1,4 @@
-"""One code path for any number of devices: a mesh with the single axis `data`, batches sharded over it."""
+"""One code path for any number of devices: a mesh over all of them, batches sharded over it; parameters too, if asked (`shards`)."""
 
 import functools
 import json
@@ -10,19 +10,72 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lsd_jax.errors import InputError
+from lsd_jax import shards
+from lsd_jax.errors import InputError, check_whole
 
 # Every shard_map here turns the check of varying axes off: a scan inside a sampler or an oracle would otherwise have to
-# know that it runs on a shard. Gradients are therefore taken locally, with no collective inside what is differentiated,
-# and averaged once; tests compare them on eight devices with one.
+# know that it runs on a shard. Gradients are therefore taken locally, with no collective inside what is differentiated
+# but the gathering of sharded parameters, and averaged once; tests compare them on eight devices with one.
 
 
 PASS_BYTES = 2**30  # for one array over the vocabulary; a few of them are alive at a time
 
 
+_PARAMETER_SHARDS = [1]  # of this process, as `shard_parameters` left it
+
+
+def shard_parameters(count: int) -> None:
+    """From now on models are made with their parameters in `count` parts, each on another device (docs/pods.md).
+
+    Samples stay the same bit for bit. Call it before models are made, on every process alike.
+
+    Args:
+        count: 1 keeps all parameters on every device.
+
+    Raises:
+        ValueError: not a whole number that divides the devices.
+    """
+    check_whole("parameter_shards", count)
+    if jax.device_count() % count:
+        raise InputError(f"parameter_shards={count}: does not divide {jax.device_count()} devices")
+    _PARAMETER_SHARDS[0] = count
+
+
 def data_mesh() -> Mesh:
-    """All devices of all processes along the axis `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    """All devices of all processes: along the axis `data`, or in groups that share parameters along a second one.
+
+    Batches are sharded over all devices either way.
+    """
+    devices, count = jax.device_count(), _PARAMETER_SHARDS[0]
+    if count == 1:
+        return jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
+    return jax.make_mesh((devices // count, count), ("data", shards.AXIS), axis_types=(AxisType.Auto,) * 2)
+
+
+def _rows(mesh: Mesh) -> P:
+    """How the first axis of a batch is sharded."""
+    return P("data") if len(mesh.axis_names) == 1 else P(mesh.axis_names)
+
+
+def placed(params):
+    """A network's parameters on the devices, its large arrays in parts where `shard_parameters` was called."""
+    params = shards.unboxed(params)  # which may be from before the call
+    if _PARAMETER_SHARDS[0] > 1:
+        return shards.placed(params, data_mesh())
+    return jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
+
+
+def start(make: Callable, mesh: Mesh, *args):
+    """What `make(*args)` makes, with every leaf on every device, or in parts, each made where it stays; it may be donated."""
+    return shards.made(make, mesh, *args) if shards.count_of(mesh) > 1 else replicate(make(*args), mesh)
+
+
+def whole(tree):
+    """The tree on the host of every process, without parts; one array after the other is gathered."""
+    parts = shards.unboxed(tree)
+    return (
+        jax.device_get(tree) if jax.tree.structure(parts) == jax.tree.structure(tree) else jax.tree.map(gather, parts)
+    )
 
 
 def replicate(tree, mesh: Mesh):
@@ -34,28 +87,44 @@ def replicate(tree, mesh: Mesh):
 
 
 def replicate_arrays(tree, mesh: Mesh):
-    """The tree's arrays, on the host or sharded, whole on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, P()))
+    """The tree's arrays, on the host or sharded, whole on every device; sharded parameters stay so."""
+    return jax.device_put(tree, shards.shardings(tree, mesh) if shards.count_of(mesh) > 1 else NamedSharding(mesh, P()))
 
 
 def shard_batch(batch, mesh: Mesh):
     """Host arrays, this process's share, as global arrays whose first axis is sharded over the devices."""
-    sharding = NamedSharding(mesh, P("data"))
+    sharding = NamedSharding(mesh, _rows(mesh))
     return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch)
 
 
 def mean_over_data(function: Callable, mesh: Mesh) -> Callable:
     """`function(replicated, batch)` on every device on its shard of the batch; the mean of its results over devices."""
-
-    def local(replicated, batch):
-        return jax.lax.pmean(function(replicated, batch), "data")
-
-    return jax.shard_map(local, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=False)
+    return _on_shards(lambda *args: jax.lax.pmean(function(*args), mesh.axis_names), mesh, P())
 
 
 def map_over_data(function: Callable, mesh: Mesh) -> Callable:
     """`function(replicated, batch)` on every device on its shard; its results sharded like the batch."""
-    return jax.shard_map(function, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"), check_vma=False)
+    return _on_shards(function, mesh, _rows(mesh))
+
+
+def on_every_device(function: Callable, mesh: Mesh) -> Callable:
+    """`function(params, batch)`, the same on every device, for parameters that may be sharded."""
+    if shards.count_of(mesh) == 1:
+        return function
+    return _on_shards(function, mesh, P(), P())
+
+
+def _on_shards(function: Callable, mesh: Mesh, out: P, rows: P | None = None) -> Callable:
+    """`function(replicated, batch)` on every device; in the first of the two, sharded parameters stay so."""
+
+    def local(replicated, batch):
+        return function(shards.here(replicated), batch)
+
+    def run(replicated, batch):
+        ins = (shards.specs(replicated, mesh), _rows(mesh) if rows is None else rows)
+        return jax.shard_map(local, mesh=mesh, in_specs=ins, out_specs=out, check_vma=False)(replicated, batch)
+
+    return run
 
 
 def in_passes(function: Callable, batch, row_bytes: int):
@@ -82,14 +151,17 @@ def value_and_grad_over_data(loss_fn: Callable, mesh: Mesh, microbatch: int = 0,
         microbatch: sequences per pass on each device; the passes are accumulated. 0 takes all at once.
 
     Returns:
-        A function of replicated params, replicated frozen values and a sharded batch, as `jax.value_and_grad` returns.
+        A function of params and frozen values, both replicated or in parts, and a sharded batch, as `jax.value_and_grad` returns.
     """
 
     def local(params, frozen, batch):
+        return shards.mean(of_shard(shards.here(params), shards.here(frozen), batch), mesh.axis_names)
+
+    def of_shard(params, frozen, batch):
         value_and_grad = jax.value_and_grad(loss_fn, has_aux=has_aux)
         size = jax.tree.leaves(batch)[0].shape[0]
         if microbatch in (0, size):
-            return jax.lax.pmean(value_and_grad(params, frozen, batch), "data")
+            return value_and_grad(params, frozen, batch)
         passes = size // microbatch
         parts = jax.tree.map(lambda leaf: leaf.reshape(passes, microbatch, *leaf.shape[1:]), batch)
         first = jax.tree.map(lambda leaf: leaf[0], parts)
@@ -99,9 +171,16 @@ def value_and_grad_over_data(loss_fn: Callable, mesh: Mesh, microbatch: int = 0,
             return jax.tree.map(lambda a, b: a + b / passes, total, value_and_grad(params, frozen, part)), None
 
         start = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), shapes)
-        return jax.lax.pmean(jax.lax.scan(accumulate, start, parts)[0], "data")
+        return jax.lax.scan(accumulate, start, parts)[0]
 
-    return jax.shard_map(local, mesh=mesh, in_specs=(P(), P(), P("data")), out_specs=P(), check_vma=False)
+    def run(params, frozen, batch):
+        of_params = shards.specs(params, mesh)
+        ins = (of_params, shards.specs(frozen, mesh), _rows(mesh))
+        return jax.shard_map(local, mesh=mesh, in_specs=ins, out_specs=(P(), of_params), check_vma=False)(
+            params, frozen, batch
+        )
+
+    return run
 
 
 def shard_global(array, mesh: Mesh) -> jax.Array:
@@ -109,7 +188,7 @@ def shard_global(array, mesh: Mesh) -> jax.Array:
     if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(shard_global(jax.random.key_data(array), mesh))
     array = np.asarray(array)
-    return jax.make_array_from_callback(array.shape, NamedSharding(mesh, P("data")), lambda index: array[index])
+    return jax.make_array_from_callback(array.shape, NamedSharding(mesh, _rows(mesh)), lambda index: array[index])
 
 
 def gather(array: jax.Array) -> np.ndarray:
@@ -216,7 +295,7 @@ def on_any_process(flag: bool) -> jax.Array:
     """Whether `flag` is set on any process, (), the same on all; the devices compute it while the host goes on."""
     mesh = data_mesh()
     own = np.full(len(mesh.local_devices), flag)
-    return _any(jax.make_array_from_process_local_data(NamedSharding(mesh, P("data")), own), mesh)
+    return _any(jax.make_array_from_process_local_data(NamedSharding(mesh, _rows(mesh)), own), mesh)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")

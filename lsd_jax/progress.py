@@ -3,10 +3,13 @@
 import json
 import pathlib
 import sys
+import tempfile
 import time
 
 import jax
 from absl import logging
+
+from lsd_jax.files import in_store, write_whole
 
 
 class Progress:
@@ -34,13 +37,22 @@ class Progress:
 
 
 class MetricWriter:
-    """Appends scalars to `metrics.jsonl` and to TensorBoard event files in one folder, on the first process only."""
+    """Appends scalars to `metrics.jsonl` and to TensorBoard event files in one folder, on the first process only.
 
-    def __init__(self, folder: pathlib.Path):
+    An object of a store cannot be appended to: the files are then on this machine's disk, and are copied there every `every` seconds.
+    """
+
+    def __init__(self, folder: pathlib.Path, every: float = 30.0):
         self._active = jax.process_index() == 0
         if self._active:
             from tensorboardX import SummaryWriter
 
+            self._folder, self._every, self._copied, self._own = folder, every, time.monotonic(), None
+            if in_store(folder):
+                self._own = tempfile.TemporaryDirectory()
+                kept, folder = folder / "metrics.jsonl", pathlib.Path(self._own.name)
+                if kept.exists():
+                    (folder / kept.name).write_bytes(kept.read_bytes())
             folder.mkdir(parents=True, exist_ok=True)
             self._lines = (folder / "metrics.jsonl").open("a")
             self._board = SummaryWriter(str(folder))
@@ -53,8 +65,20 @@ class MetricWriter:
         print(json.dumps(record), file=self._lines, flush=True)
         for key, value in record.items():
             self._board.add_scalar(key, value, step)
+        if self._own and time.monotonic() - self._copied > self._every:
+            self._board.flush()
+            self._copy()
 
     def close(self) -> None:
         if self._active:
             self._lines.close()
             self._board.close()
+            if self._own:
+                self._copy()
+                self._own.cleanup()
+
+    def _copy(self) -> None:
+        for file in pathlib.Path(self._own.name).iterdir():
+            content = file.read_bytes()
+            write_whole(self._folder / file.name, lambda stream, content=content: stream.write(content))
+        self._copied = time.monotonic()

@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from lsd_jax.checkpoints import STOPPED
 
@@ -88,6 +89,29 @@ def test_several_processes_give_the_student_of_one(tmp_path, count):
         np.testing.assert_allclose(several[field], one[field], rtol=1e-4)
     grid = "unseen_path_kl_nats"
     np.testing.assert_allclose(several["metrics"][grid], one["metrics"][grid], rtol=1e-4, atol=1e-4)
+
+
+NETWORK = ["name=ddit", "dim=32", "depth=1", "heads=2"]
+TRAINING = ["steps=10", "batch_size=8", "microbatch=1", "validation_sequences=32"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_parameters_in_parts_on_two_processes_give_the_network_and_the_student_of_whole_ones(tmp_path):
+    """Two processes of four devices; every large parameter has a part on each of the eight."""
+    more = [f"--config.model.{value}" for value in NETWORK] + [f"--config.training.{value}" for value in TRAINING]
+    parts = ("launch/local.py", "--processes=2", "--", "--config.cpu_devices=4", "--config.parameter_shards=8")
+    found = []
+    for name, launcher in (("parts", parts), ("whole", ("--config.cpu_devices=8",))):
+        for stage in ("train", "distill"):
+            done = start(tmp_path / name, *launcher, *more, f"--stage={stage}")
+            assert done.returncode == 0, done.stderr[-3000:]
+        record = student(tmp_path / name)
+        tensors = load_file(tmp_path / name / "train" / "weights.safetensors")
+        found.append(tensors | {field: np.array(record[field]) for field in ("coefficients", "time_grid")})
+    assert found[0].keys() == found[1].keys() and len(found[0]) > 8
+    for name, value in found[1].items():
+        np.testing.assert_allclose(found[0][name], value, rtol=2e-3, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.slow

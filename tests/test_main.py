@@ -27,7 +27,7 @@ MISTAKES = [
     (["--step=2"], "error: Unknown command line flag 'step'"),
     (["--config.student.steps=500"], "error: config.student.steps=500: is more than the teacher's 256 steps"),
     (["--stage=sample"], "error: --stage=sample needs --student"),
-    (["--workdir=gs://bucket/run"], "error: --workdir='gs://bucket/run': must be a folder .* mount the bucket"),
+    (["--workdir=az://bucket/run"], "error: --workdir='az://bucket/run': must be a folder .* mount the store"),
     (["--config.student.neighbours=2"], "error: config.student.potentials=2"),
 ]
 # Every line in a process of its own, all of them from one that has imported the library: that takes seconds.

@@ -13,7 +13,8 @@ from lsd_jax.distill.plan import GRIDS, ORDERS, check_halving
 from lsd_jax.distill.potentials import absorbing
 from lsd_jax.distill.settings import OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.distill.student import init_student
-from lsd_jax.errors import InputError, check_kind, check_whole, checked_path
+from lsd_jax.errors import InputError, check_kind, check_whole
+from lsd_jax.files import checked_path
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import Coupling
@@ -72,7 +73,9 @@ def check_archive(file: pathlib.Path, given: str) -> None:
     """Raises FileNotFoundError or ValueError where a file of arrays is not there or is damaged."""
     if not file.is_file():
         raise FileNotFoundError(f"cache={given!r}: {'is not a file' if file.exists() else 'no such file'}")
-    if not zipfile.is_zipfile(file):
+    with file.open("rb") as stream:
+        whole = zipfile.is_zipfile(stream)
+    if not whole:
         raise InputError(f"cache={given!r}: is no .npz of teacher paths, or is damaged")
 
 

@@ -21,7 +21,8 @@ from lsd_jax.distill.problem import Plan
 from lsd_jax.distill.settings import OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.distill.student import init_student
 from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teacher, sample_teacher
-from lsd_jax.errors import InputError, check_kind, check_whole, checked_path
+from lsd_jax.errors import InputError, check_kind, check_whole
+from lsd_jax.files import checked_path
 from lsd_jax.keys import RowStream, Stream, generator, named_key, sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process

@@ -49,8 +49,7 @@ class Student:
     @property
     def time_grid(self) -> jax.Array:
         """tau (M + 1,): falls monotonically from 1 to 0, both exact (docs/design.md)."""
-        inner = 1 - jnp.cumsum(jax.nn.softmax(self.step_logits))[:-1]
-        return jnp.concatenate([jnp.ones(1), inner, jnp.zeros(1)])
+        return _falling(self.step_logits)
 
     def schedule(self) -> Schedule:
         """The schedule a sampler runs."""
@@ -61,6 +60,12 @@ class Student:
     def sampler(self, length: int | None = None, process: Process | None = None, **facts: Any) -> Sampler:
         """The sampler that this is."""
         return Sampler(self.schedule(), self.kernel, self.coupling, length, process, facts)
+
+
+@jax.jit
+def _falling(step_logits_M: jax.Array) -> jax.Array:
+    inner = 1 - jnp.cumsum(jax.nn.softmax(step_logits_M))[:-1]
+    return jnp.concatenate([jnp.ones(1), inner, jnp.zeros(1)])
 
 
 def frozen(student: Student, *fields: str) -> Student:

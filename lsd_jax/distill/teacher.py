@@ -14,7 +14,7 @@ from absl import logging
 
 from lsd_jax import parallel
 from lsd_jax.errors import InputError
-from lsd_jax.files import write_whole
+from lsd_jax.files import checked_path, write_whole
 from lsd_jax.keys import fold_each, sequence_keys
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process, token_dtype
@@ -123,9 +123,7 @@ def cached_teacher(
         ValueError: a file that cannot be read, or that was made with other settings; the message names them.
     """
     text = json.dumps(recipe, sort_keys=True)
-    file = (
-        pathlib.Path(cache).expanduser() if cache else folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
-    )
+    file = checked_path("cache", cache) if cache else folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
     kept: list[np.ndarray] = []
 
     def read() -> list[tuple[list[int], str]]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import ml_collections
@@ -48,8 +49,12 @@ def task_of(config: ml_collections.ConfigDict, judged: bool = True) -> Task:
     return make_task(data_of(config), judge_of(config) if judged else None)
 
 
-def process_of(config: ml_collections.ConfigDict) -> Process:
-    """The noising process."""
+def process_of(config: ml_collections.ConfigDict, lengths: Sequence[float] = ()) -> Process:
+    """The noising process.
+
+    Args:
+        lengths: the shares of lengths, where they are known already; else the training split is counted.
+    """
     noise, settings = config.process.noise.to_dict(), {}
     if padded(data_of(config)):
         if config.process.name != Absorbing.name:
@@ -57,7 +62,7 @@ def process_of(config: ml_collections.ConfigDict) -> Process:
                 f"name={config.process.name!r}: sequences of {config.data.name} have lengths of their own, which only the absorbing "
                 "process draws"
             )
-        settings = {"lengths": task_of(config, judged=False).lengths}
+        settings = {"lengths": tuple(lengths) or task_of(config, judged=False).lengths}
     elif config.process.name == "gaussian":
         settings = {"rate_sigma": config.process.rate_sigma, "q_sigma": config.process.q_sigma}
     return make_process(config.process.name, config.data.vocab_size, make_noise(noise.pop("name"), **noise), **settings)
@@ -94,13 +99,18 @@ def sizes_of(config: ml_collections.ConfigDict) -> Sizes:
     return network_sizes(model_settings(config), config.data.vocab_size, tuple(config.data.shape), causal)
 
 
-def model_of(config: ml_collections.ConfigDict, workdir: pathlib.Path, task: Task | None = None) -> Diffusion:
+def model_of(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path, task: Task | None = None, process: Process | None = None
+) -> Diffusion:
     """The frozen diffusion model: loaded and checked, trained below the run directory, or the task's exact denoiser.
+
+    Args:
+        process: its noising process, where it is known already.
 
     Raises:
         ValueError, FileNotFoundError: weights missing, broken, or for another vocabulary or process.
     """
-    process, settings = process_of(config), model_settings(config)
+    process, settings = process or process_of(config), model_settings(config)
     if settings.name == "oracle":
         return (task or task_of(config, judged=False)).oracle(process)
     source = settings.weights
@@ -120,3 +130,14 @@ def model_of(config: ml_collections.ConfigDict, workdir: pathlib.Path, task: Tas
 def weights_path(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> pathlib.Path:
     """The file of the network's weights: named by the config, or trained into the run directory."""
     return weights.resolve(config.model.weights) if config.model.weights else workdir / TRAINED
+
+
+def lengths_on_card(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> tuple[float, ...]:
+    """The shares of lengths on the card of a network of our own that was trained on the config's data; () elsewhere."""
+    if config.model.name not in NETWORKS:
+        return ()
+    card = weights.card(weights_path(config, workdir))
+    data = card.get("data", {})
+    if any(data.get(field) != config.data[field] for field in ("name", "path", "sequence_length", "vocab_size")):
+        return ()
+    return tuple(card.get("process", {}).get("lengths", ()))

@@ -91,8 +91,17 @@ class Context:
         facts["best"] = dict(self.judged.best)
         if self.config.evaluation.floor_draws:
             facts["floor"] = floor(self.judged, len(tokens), self.config.evaluation.floor_draws, seed)
-        bits = self.many_step_nats / self.task.length / np.log(2) if len(self.held_out) else ()
-        return tokens, facts, {"bound_bits": mean_interval(bits)} if len(bits) else {}
+        return tokens, facts, {"bound_bits": self.bits_per_token(self.many_step_nats)} if len(self.held_out) else {}
+
+    def bits_per_token(self, nats_N: np.ndarray) -> tuple[float, float, float]:
+        """All bits of the first held-out sequences, whose nats are given, over all their tokens, with its interval.
+
+        A pad is no token: where sequences have lengths of their own, each counts as many as it has.
+        """
+        rows = self.held_out[: len(nats_N)]
+        padded = self.model.process.longest is not None
+        tokens = (rows != self.task.vocab_size - 1).sum(1).mean() if padded else self.task.length
+        return mean_interval(nats_N / tokens / np.log(2))
 
     def elbo(self, drawn: Sampler, key: jax.Array) -> np.ndarray | None:
         """The M-step ELBO (n,) of the held-out sequences or their exact cost, nats each; None where there is neither."""
@@ -109,7 +118,7 @@ class Context:
 
     def likelihood_metrics(self, drawn: Sampler, nats: np.ndarray | None, costs: PathCosts | None) -> dict[str, Any]:
         """name -> (mean, low, high) of likelihood and ELBO on held-out sequences and of the path KL, as far as there are any."""
-        metrics, bits = {}, lambda nats: mean_interval(nats / self.task.length / np.log(2))
+        metrics, bits = {}, self.bits_per_token
         if costs is not None:
             metrics["nll_bits"] = bits(costs.weighted())
             if not costs.exact:

@@ -1,25 +1,21 @@
 """The records of a run directory: JSON written whole or not at all, read back as rows, and bound to one config."""
 
-import contextlib
-import fcntl
 import functools
 import importlib.metadata
 import json
 import math
-import os
 import pathlib
 import platform
 import re
 import subprocess
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from lsd_jax import parallel
 from lsd_jax.errors import InputError
 from lsd_jax.files import is_partial, write_whole
 
@@ -27,7 +23,11 @@ Row = dict[str, Any]  # a cell's record with its metrics flattened in as (value,
 
 DATA = "real data"  # the sampler of a task's own row
 EXACT = 2**31 - 1  # the budget of samplers that make as many network calls as they need
-_OF_NO_RESULT = ("config.cpu_devices", "config.report")  # fields that change no student and no cell
+_OF_NO_RESULT = (
+    "config.cpu_devices",
+    "config.parameter_shards",
+    "config.report",
+)  # fields that change no student and no cell
 _OF_CELLS = ("config.evaluation", "config.verify")  # fields that change no student
 LAYOUT = 2  # of a run directory; an earlier one had evaluation/ or variants/ and a bare config.json
 
@@ -91,7 +91,7 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
         ValueError: the file is damaged; one line that names it.
     """
     try:
-        with np.load(path) as saved:
+        with path.open("rb") as file, np.load(file) as saved:
             return dict(saved)
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise InputError(
@@ -183,34 +183,6 @@ def claim(workdir: pathlib.Path, wanted: Mapping[str, Any]) -> None:
         raise FileExistsError(f"workdir={str(workdir)!r}: is not empty and holds no run; choose another --workdir")
     else:
         write_json(path, {"layout": LAYOUT, "config": config})
-
-
-@contextlib.contextmanager
-def locked(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds a run directory for one run; the lock goes with its first process, however that ends.
-
-    Raises:
-        FileExistsError: another run is in it; on every process.
-    """
-    with contextlib.ExitStack() as held:
-        parallel.from_first(lambda: held.enter_context(_lock(workdir)))
-        yield
-
-
-@contextlib.contextmanager
-def _lock(workdir: pathlib.Path) -> Iterator[None]:
-    with (workdir / "lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise FileExistsError(f"workdir={str(workdir)!r}: another run is in it ({file.read().strip()})") from None
-        for path in filter(is_partial, [*workdir.rglob(".*")]):
-            path.unlink()  # of a run that was killed
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        yield
 
 
 def revision() -> str:

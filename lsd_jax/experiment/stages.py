@@ -11,18 +11,20 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from lsd_jax import parallel
+from lsd_jax import checkpoints, parallel
 from lsd_jax.errors import InputError
 from lsd_jax.experiment import build, check
-from lsd_jax.experiment.records import claim, environment, locked, revision
+from lsd_jax.experiment.lock import locked
+from lsd_jax.experiment.records import claim, environment, revision
 from lsd_jax.experiment.study import Study
 from lsd_jax.experiment.values import check_values
+from lsd_jax.files import checked_path, write_whole
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.continuous import continuous_time_nats
 from lsd_jax.samplers.file import load_sampler
-from lsd_jax.samplers.record import describe
+from lsd_jax.samplers.record import describe, differences
 from lsd_jax.samplers.registry import SAMPLERS, get_sampler
 from lsd_jax.samplers.sampler import Sampler, check_time, sampler
 from lsd_jax.samplers.simulate import draw_and_count
@@ -40,6 +42,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
         ValueError, FileNotFoundError, FileExistsError: bad input, in one line, before any long work.
     """
     check_values(config)
+    _shard_parameters(config)
     provenance = {
         "command": command,
         "revision": revision(),
@@ -47,6 +50,7 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
         "environment": environment(),
     }
     study = Study(config, workdir, provenance)
+    checkpoints.check_folder("--workdir", workdir)
     parallel.all_or_none(lambda: check.check_study(config, stage, workdir, study.entries))
     if stage == "verify":
         print(verify(config, workdir))
@@ -54,6 +58,13 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     parallel.from_first(lambda: claim(workdir, json.loads(config.to_json())))
     with locked(workdir):
         _stages(study, stage, provenance)
+
+
+def _shard_parameters(config: ml_collections.ConfigDict) -> None:
+    try:
+        parallel.shard_parameters(config.parameter_shards)
+    except InputError as error:
+        raise InputError(f"config.{error}") from None
 
 
 def _stages(study: Study, stage: str, provenance: dict[str, Any]) -> None:
@@ -187,19 +198,23 @@ def sample(
             output exists.
     """
     check_values(config)
+    _shard_parameters(config)
     if count < 1:
         raise InputError(f"--num_samples={count}: must be 1 or more")
     if bool(student) == bool(name):
         raise InputError(
             "--stage=sample needs --student=PATH/student.json, or --sampler=NAME --steps=M, one of the two"
         )
+    loaded = load_sampler(student) if student else None
+    # Shares of lengths that a file knows need no data set.
+    known = describe(loaded.process).get("lengths") if loaded else build.lengths_on_card(config, workdir)
     with check.section("process"):
-        process = build.process_of(config)
-    if student:
-        drawn = _of_file(student, process, config.data.sequence_length)
+        process = build.process_of(config, known or ())
+    if loaded:
+        drawn = _checked(loaded, student, process, config.data.sequence_length)
     else:
         drawn = _by_name(config, process, name, steps)
-    target = pathlib.Path(output).expanduser() if output else None
+    target = checked_path("--output", output) if output else None
     if target and target.exists():
         raise FileExistsError(f"--output={output!r} exists; choose another name")
     with check.section("data"):
@@ -209,7 +224,7 @@ def sample(
     except InputError as error:
         raise InputError(f"--{error}") from None
     with check.section("model"):
-        model = build.model_of(config, workdir, task)
+        model = build.model_of(config, workdir, task, process)
     check_time(drawn.kernel, model.time_conditioned)
     if student and drawn.facts["backbone"]["sha256"] != model.identity.sha256:
         logging.warning("the student was distilled from another network: %s", drawn.facts["backbone"])
@@ -225,22 +240,20 @@ def sample(
     if images is not None:
         from lsd_jax.experiment.report import figures
 
-        figures.image_rows({f"NFE {calls.mean():g}": images}).savefig(target, dpi=130)
+        figures.save(figures.image_rows({f"NFE {calls.mean():g}": images}), target.parent, target.stem)
     elif target:
-        target.write_text(text + "\n")
+        write_whole(target, text + "\n")
     else:
         print(text)
     logging.info("%d samples, %g network evaluations each", count, calls.mean())
 
 
-def _of_file(student: str, process: Process, length: int) -> Sampler:
+def _checked(drawn: Sampler, student: str, process: Process, length: int) -> Sampler:
     """The sampler of a file, whose process and length must be the config's."""
-    drawn = load_sampler(student)
     if drawn.length != length:
         raise InputError(f"--student={student!r}: has sequence_length={drawn.length}, this config {length}")
-    for field, value in describe(process).items():
-        if (theirs := describe(drawn.process).get(field)) != value:
-            raise InputError(f"--student={student!r}: has {field}={theirs!r}, this config {value!r}")
+    for field, theirs, value in differences(drawn.process, process):
+        raise InputError(f"--student={student!r}: has {field}={theirs}, this config {value}")
     return drawn
 
 

@@ -23,6 +23,7 @@ from lsd_jax.experiment.check import section
 from lsd_jax.experiment.context import Context, timed_draw
 from lsd_jax.experiment.entries import Entry, default_samplers, find_kernel, is_distilled, resolve
 from lsd_jax.experiment.records import DATA, EXACT, read_rows, slug, write_json
+from lsd_jax.files import write_whole
 from lsd_jax.keys import cell_key
 from lsd_jax.progress import Progress
 from lsd_jax.samplers.kernel import EventSampler
@@ -213,8 +214,7 @@ class Study:
             metrics = context.likelihood_metrics(drawn, nats, costs)
         metrics |= task.measure(arrays["tokens"], cell.seed, settings.resamples)
         if jax.process_index() == 0:
-            self.path(cell).parent.mkdir(parents=True, exist_ok=True)
-            np.savez_compressed(self.path(cell).with_suffix(".npz"), **arrays)
+            write_whole(self.path(cell).with_suffix(".npz"), lambda file: np.savez_compressed(file, **arrays))
         return {
             **cell._asdict(),
             "stem": cell.stem,

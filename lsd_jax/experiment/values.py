@@ -13,6 +13,7 @@ _RANGES = {
     "seed": (0, 2**31 - 1),
     "seeds": (0, 2**31 - 1),
     "cpu_devices": (0, 1024),
+    "parameter_shards": (1, _ANY),
     "nfe": (1, _ANY),
     "data.sequence_length": (1, _ANY),
     "data.vocab_size": (2, _ANY),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from lsd_jax import parallel
+from lsd_jax import parallel, shards
 from lsd_jax.errors import InputError
 from lsd_jax.metrics import gen_ppl
 from lsd_jax.models import pretrained, weights
@@ -86,7 +86,7 @@ def load_scorer(source: str, batch_size: int, vocab_size: int) -> Scorer:
         raise InputError(f"scorer={source!r}: not a causal network; train one with loss='autoregressive'")
     if sizes.vocab_size != vocab_size:
         raise InputError(f"scorer={source!r}: it reads {sizes.vocab_size} tokens, vocab_size={vocab_size}")
-    return Scorer(DDiT(sizes), params, batch_size, {"name": path.name, "sha256": weights.sha256(path)})
+    return Scorer(DDiT(sizes), parallel.placed(params), batch_size, {"name": path.name, "sha256": weights.sha256(path)})
 
 
 def load_gpt2_scorer(
@@ -130,7 +130,7 @@ def _read(model: DDiT, mesh: Mesh, params: Any, tokens_BL: jax.Array) -> tuple[j
         hidden = []
 
         def network(x_BL, sigma_bar):
-            logits_BLS, kept = model.apply(params, x_BL, sigma_bar, mutable=["intermediates"])
+            logits_BLS, kept = shards.applied(model, params, x_BL, sigma_bar, mutable=["intermediates"])
             hidden.append(kept["intermediates"]["hidden"][0])
             return logits_BLS
 
@@ -150,7 +150,7 @@ def _weighted(model: GPT2, mesh: Mesh, params: Any, tokens_BL: jax.Array, weight
 
 def weighted_nll(model: GPT2, params: Any, tokens_BL: jax.Array, weight_BL: jax.Array) -> jax.Array:
     """(sum of weight times -log p, sum of weight) of every sequence, (B, 2), nats; the first token is given, not scored."""
-    logits_BLV, next_BL = model.apply(params, tokens_BL[:, :-1]), tokens_BL[:, 1:]
+    logits_BLV, next_BL = shards.applied(model, params, tokens_BL[:, :-1]), tokens_BL[:, 1:]
     # As a difference, so that the (B, L, V) logits are reduced without a normalized copy.
     chosen_BL = jnp.take_along_axis(logits_BLV, next_BL[..., None], -1)[..., 0]
     nll_BL = jax.nn.logsumexp(logits_BLV, -1) - chosen_BL

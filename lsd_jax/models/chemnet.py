@@ -65,7 +65,7 @@ def load() -> FeatureNetwork:
     """
     path = weights_file()
     try:
-        params = fit(read_tensors(path), _SHAPES)
+        params = jax.device_put(fit(read_tensors(path), _SHAPES))
     except ValueError as error:
         raise InputError(f"fcd=True: {str(path)!r} is not ChemNet; run: {INSTALL}: {error}") from None
     return FeatureNetwork("ChemNet v0.13", features, params, WIDTH)

@@ -120,7 +120,7 @@ def _load_classifier(path: pathlib.Path, field: str, shape: tuple[int, int, int]
     example = jnp.zeros((1, int(np.prod(shape))), jnp.int32)
     template = jax.eval_shape(Classifier(config).init, jax.random.key(0), example)["params"]
     try:
-        params = {"params": nested(fit(flat, shapes_of(template)))}
+        params = jax.device_put({"params": nested(fit(flat, shapes_of(template)))})
     except ValueError as error:
         raise InputError(f"{field}: {error}") from None
     apply = functools.partial(_classifier_features, config)

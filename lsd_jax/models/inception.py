@@ -32,7 +32,7 @@ def load(path: pathlib.Path, field: str) -> dict[str, jax.Array]:
         ValueError: missing, misshapen or unknown tensors, by name.
     """
     try:
-        return fit(read_tensors(path), tensor_shapes(), spare=_UNUSED)
+        return jax.device_put(fit(read_tensors(path), tensor_shapes(), spare=_UNUSED))
     except ValueError as error:
         raise InputError(f"{field}: not pytorch-fid's Inception: {error}") from None
 

@@ -4,9 +4,12 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Hashable
 from typing import Any
 
+from lsd_jax import parallel
 from lsd_jax.errors import InputError
+from lsd_jax.files import checked_path, in_store, store_of
 from lsd_jax.models import pretrained, weights
 from lsd_jax.models.backbones import NETWORKS, PUBLISHED, Sizes, kind_of, network
 from lsd_jax.models.bert import BertConfig
@@ -130,7 +133,7 @@ def _own(
     fix_logistic: bool,
 ) -> Diffusion:
     """A network that `training` wrote, or tauLDR's U-Net."""
-    path = weights.resolve(source)
+    path = checked_path("weights", source) if in_store(source) else weights.resolve(source)
     if name == "unet" and path.suffix in _TAULDR:
         # Without its process: Campbell et al. (2022), appendix E, on CIFAR-10.
         process = process or DiscretizedGaussian(256, Exponential())
@@ -186,24 +189,26 @@ def _process_on_card(source: str, vocab_size: int, card: dict[str, Any]) -> Proc
     return make_process(name, vocab_size, make_noise(noise.pop("name"), **noise), **settings)
 
 
-def _stamp(path: pathlib.Path) -> tuple[int, int]:
+def _stamp(path: pathlib.Path) -> Hashable:
     """What changes with a file's content: its size and when it was written."""
+    if in_store(path):
+        return store_of(path).ukey(os.fspath(path)) if path.is_file() else ""
     return (path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else (0, 0)
 
 
 @functools.lru_cache(maxsize=2)  # a run's stages ask again
-def _trained(path: pathlib.Path, stamp: tuple[int, int]) -> tuple[Sizes, Any, dict[str, Any], str]:
+def _trained(path: pathlib.Path, stamp: Hashable) -> tuple[Sizes, Any, dict[str, Any], str]:
     del stamp
-    return (*weights.load(path), weights.sha256(path))
+    sizes, params, card = weights.load(path)
+    return sizes, parallel.placed(params), card, weights.sha256(path)
 
 
 @functools.lru_cache(maxsize=2)
-def _tauldr(
-    path: pathlib.Path, stamp: tuple[int, int], values: int, shape: tuple[int, ...]
-) -> tuple[UNetConfig, Any, str]:
+def _tauldr(path: pathlib.Path, stamp: Hashable, values: int, shape: tuple[int, ...]) -> tuple[UNetConfig, Any, str]:
     del stamp
     try:
-        return (*tauldr.unet(read_tensors(path), values, shape), weights.sha256(path))
+        sizes, params = tauldr.unet(read_tensors(path), values, shape)
+        return sizes, parallel.placed(params), weights.sha256(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"weights={str(path)!r}: no such file") from None
     except ValueError as error:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from lsd_jax import parallel, shards
 from lsd_jax.errors import InputError
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.soft import is_soft
@@ -64,6 +65,10 @@ class Diffusion:
         """The model with its answer fixed: a step then costs no network evaluation."""
         return dataclasses.replace(self, apply=lambda params, x_BL, t: log_score_BLS, params=())
 
+    def any(self, flags: jax.Array) -> jax.Array:
+        """Whether a flag is set, (). What depends on it may evaluate the network: devices that share its parameters agree."""
+        return shards.any_together(self.params, flags)
+
     def masked(self) -> "Diffusion":
         """The model with zeros where the process never reads its log-score, so that gradients stay finite."""
         process, apply = self.process, self.apply
@@ -108,7 +113,7 @@ class Diffusion:
         if time_conditioned is None:
             time_conditioned = getattr(getattr(module, "config", None), "time_conditioned", time_input != "none")
         score = NetworkScore(process, module, output, time_input)
-        return cls(process, score, params, bool(time_conditioned), identity)
+        return cls(process, score, parallel.placed(params), bool(time_conditioned), identity)
 
     @classmethod
     def from_function(
@@ -155,9 +160,9 @@ class NetworkScore:
 
     def __call__(self, params: Any, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         if self.time_input == "none":
-            logits_BLS = self.module.apply(params, x_BL)
+            logits_BLS = shards.applied(self.module, params, x_BL)
         else:
-            logits_BLS = self.module.apply(params, x_BL, network_time(self.process, self.time_input, t))
+            logits_BLS = shards.applied(self.module, params, x_BL, network_time(self.process, self.time_input, t))
         return as_log_score(self.process, logits_BLS, x_BL, t, self.output)
 
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import traverse_util
 
@@ -18,7 +17,7 @@ def shapes_of(template: Any) -> dict[str, tuple[int, ...]]:
     return {name: leaf.shape for name, leaf in traverse_util.flatten_dict(template, sep="/").items()}
 
 
-def nested(flat: Mapping[str, jax.Array]) -> dict[str, Any]:
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The nested dict of names joined by "/"."""
     return traverse_util.unflatten_dict(flat, sep="/")
 
@@ -29,8 +28,8 @@ def fit(
     theirs: Callable[[str], str] = str,
     turn: Callable[[str, np.ndarray], np.ndarray] = lambda name, array: array,
     spare: str = "",
-) -> dict[str, jax.Array]:
-    """The wanted tensors, float32, under our names.
+) -> dict[str, np.ndarray]:
+    """The wanted tensors on the host, float32, under our names.
 
     Args:
         found: a checkpoint's tensors under its own names.
@@ -57,4 +56,4 @@ def fit(
         raise InputError(f"{len(wrong)} tensors do not fit: {'; '.join(wrong[:_NAMED])}{more}")
     if broken := [name for name, value in flat.items() if not np.isfinite(value).all()]:
         raise InputError(f"{len(broken)} tensors hold values that are not finite, {broken[0]} first")
-    return jax.device_put(flat)
+    return flat

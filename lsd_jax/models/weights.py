@@ -12,9 +12,10 @@ import jax
 import numpy as np
 from flax import traverse_util
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as save_tensors
 
 from lsd_jax.errors import InputError
+from lsd_jax.files import local_copy, write_whole
 from lsd_jax.models.backbones import NETWORKS, Sizes, initial, kind_of
 from lsd_jax.models.tensors import fit, nested, shapes_of
 
@@ -27,9 +28,8 @@ def save(path: pathlib.Path, params: Any, config: Sizes, card: dict[str, Any]) -
     tensors = {name: np.asarray(value, np.float16) for name, value in flat.items()}
     if wrong := [name for name, value in tensors.items() if not np.isfinite(value).all()]:
         raise InputError(f"params={wrong[0]!r}: holds values that are not finite in float16; nothing is written")
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"kind": kind_of(config), "config": json.dumps(dataclasses.asdict(config)), "card": json.dumps(card)}
-    save_file(tensors, path, metadata)
+    write_whole(path, lambda file: file.write(save_tensors(tensors, metadata)))
 
 
 def load(path: pathlib.Path, field: str = "weights") -> tuple[Sizes, Any, dict[str, Any]]:
@@ -47,7 +47,7 @@ def load(path: pathlib.Path, field: str = "weights") -> tuple[Sizes, Any, dict[s
     if not path.is_file():
         raise FileNotFoundError(f"{named}: no such file")
     try:
-        with safe_open(path, "np") as file:
+        with local_copy(path) as copy, safe_open(copy, "np") as file:
             metadata = file.metadata() or {}
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         config = NETWORKS[metadata.get("kind", "ddit")].config(**json.loads(metadata["config"]))
@@ -64,6 +64,15 @@ def load(path: pathlib.Path, field: str = "weights") -> tuple[Sizes, Any, dict[s
         return config, nested(fit(flat, shapes_of(template))), card
     except ValueError as error:
         raise InputError(f"{named}: the tensors are not those of its sizes: {error}") from None
+
+
+def card(path: pathlib.Path) -> dict[str, Any]:
+    """The card of a file that `save` wrote, without its tensors; {} of any other file, or of none."""
+    try:
+        with local_copy(path) as copy, safe_open(copy, "np") as file:
+            return json.loads((file.metadata() or {}).get("card", "{}"))
+    except (SafetensorError, OSError, ValueError):
+        return {}
 
 
 def sha256(path: pathlib.Path) -> str:

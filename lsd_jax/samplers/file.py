@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.errors import InputError, checked_path
+from lsd_jax.errors import InputError
+from lsd_jax.files import checked_path
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.process import SETTINGS, Process, make_process

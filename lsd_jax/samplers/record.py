@@ -73,7 +73,20 @@ def describe(process: Process) -> dict[str, Any]:
     return {"process": process.name, "noise": noise, **settings}
 
 
+def differences(own: Process, other: Process) -> list[tuple[str, str, str]]:
+    """(field, own value, the other's value) of every field in which two processes differ, each value short."""
+    mine, theirs = describe(own), describe(other)
+    fields = [field for field in {**mine, **theirs} if mine.get(field) != theirs.get(field)]
+    return [(field, _short(mine.get(field)), _short(theirs.get(field))) for field in fields]
+
+
+def _short(value: Any) -> str:
+    """A value of `describe` in a few words: shares of lengths are as many as a sequence has tokens."""
+    if not isinstance(value, tuple):
+        return repr(value)
+    return f"shares of 0 ... {len(value) - 1} tokens (mean {np.dot(value, np.arange(len(value))):.2f})"
+
+
 def write(path: pathlib.Path, record: dict[str, Any]) -> None:
     """Writes a record whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(record, indent=1) + "\n")

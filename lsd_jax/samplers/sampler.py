@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.errors import InputError, check_real, check_whole, checked_path
+from lsd_jax.errors import InputError, check_real, check_whole
+from lsd_jax.files import checked_path
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.coupling import IID, Coupling
 from lsd_jax.samplers.kernel import AnyKernel, EventSampler, Kernel, StagedKernel, check_kernel
-from lsd_jax.samplers.record import to_record, write
+from lsd_jax.samplers.record import differences, to_record, write
 from lsd_jax.samplers.registry import get_sampler
 from lsd_jax.samplers.schedule import Schedule, fixed_grid, uniform_schedule
 
@@ -69,8 +70,9 @@ class Sampler:
             ValueError: another process or length than it was distilled for, no length at all, or a kernel or coupling that is
                 not defined here.
         """
-        if self.process is not None and self.process != model.process:
-            raise InputError(f"process={model.process}: the sampler was distilled for {self.process}")
+        if self.process is not None and (differing := differences(self.process, model.process)):
+            told = "; ".join(f"{field}={value}, the model's is {of_model}" for field, value, of_model in differing)
+            raise InputError(f"process={model.process.name!r}: the sampler was distilled for {told}")
         if self.length is not None and length not in (None, self.length):
             raise InputError(f"length={length}: the sampler was distilled for {self.length} tokens per sequence")
         length = self.length if length is None else length

@@ -97,7 +97,9 @@ def prepared(source: Source) -> tfds.core.DatasetBuilder:
         try:
             with contextlib.redirect_stdout(None):  # it would announce a download
                 Sequences(source=source, data_dir=folder).download_and_prepare()
-        except FileExistsError:
+        except OSError:
+            if not place.exists():
+                raise
             logging.info("another process has prepared %s meanwhile", source.name)
     return tfds.builder_from_directory(place)
 
@@ -126,14 +128,21 @@ def read_split(source: Source, part: str, length: int) -> np.ndarray:
 
 
 def read_batches(source: Source, length: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """An endless grain iterator of random crops (batch, length), int32, of this process's share of the training split.
+    """An endless grain iterator of random crops (batch, length), int32, of the training split: this process's rows of each batch.
+
+    All processes read the same batches, so that any number of them goes on with those that another number had not read yet.
+
+    Args:
+        batch_size: of this process; that of all of them together is as much larger as they are many.
 
     Raises:
         ValueError: a length that no example has.
     """
     check_length(source, length)
-    rows = _examples(str(prepared(source).data_path), "train")[jax.process_index() :: jax.process_count()]
-    dataset = grain.MapDataset.range(_FOREVER).map(_Batch(rows, length, batch_size, seed))
+    rows = _examples(str(prepared(source).data_path), "train")
+    first = jax.process_index() * batch_size
+    batch = _Batch(rows, length, batch_size * jax.process_count(), seed, slice(first, first + batch_size))
+    dataset = grain.MapDataset.range(_FOREVER).map(batch)
     return iter(dataset.to_iter_dataset())
 
 
@@ -143,19 +152,21 @@ def check_length(source: Source, length: int) -> None:
 
 
 class _Batch(grain.transforms.Map):
-    """Batch number i of an endless shuffled reading: random crops (batch, length), int32, of examples (n, width)."""
+    """The `part` of batch number i of an endless shuffled reading: random crops, int32, of examples (n, width)."""
 
-    def __init__(self, rows: np.ndarray, length: int, batch_size: int, seed: int):
-        self._rows, self._length, self._batch_size, self._seed = rows, length, batch_size, seed
+    def __init__(self, rows: np.ndarray, length: int, batch_size: int, seed: int, part: slice):
+        self._rows, self._length, self._batch_size, self._seed, self._part = rows, length, batch_size, seed, part
         self._order = functools.lru_cache(maxsize=2)(self._shuffled)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng([self._seed, int(epoch)]).permutation(len(self._rows))
 
     def map(self, index: int) -> np.ndarray:
-        epoch_B, place_B = divmod(index * self._batch_size + np.arange(self._batch_size), len(self._rows))
+        own = index * self._batch_size + np.arange(self._batch_size)[self._part]
+        epoch_B, place_B = divmod(own, len(self._rows))
         chosen = np.concatenate([self._order(epoch)[place_B[epoch_B == epoch]] for epoch in np.unique(epoch_B)])
         if (spare := self._rows.shape[1] - self._length) == 0:
             return self._rows[chosen].astype(np.int32)
-        starts = np.random.default_rng([self._seed, int(index), 1]).integers(0, spare + 1, len(chosen))
+        drawn = np.random.default_rng([self._seed, int(index), 1]).integers(0, spare + 1, self._batch_size)
+        starts = drawn[self._part]
         return self._rows[chosen[:, None], starts[:, None] + np.arange(self._length)].astype(np.int32)

@@ -159,7 +159,7 @@ class Task:
         return builder.read_split(self.source(), part, self.length)
 
     def batches(self, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-        """An endless grain iterator of int32 (batch, L): random crops of this process's share of the training split."""
+        """An endless grain iterator of int32 (batch, L): random crops of the training split, this process's rows of each batch."""
         from lsd_jax.tasks import builder
 
         return builder.read_batches(self.source(), self.length, batch_size, seed)
@@ -251,6 +251,11 @@ class Task:
         """Sequences as images (n, height, width, channels), uint8; None of data that are read."""
         del tokens_NL
         return None
+
+    def properties(self, tokens_NL: np.ndarray) -> dict[str, np.ndarray]:
+        """Numbers that single sequences have, for histograms beside real data's: heading -> values (n,). {}: there are none."""
+        del tokens_NL
+        return {}
 
     def baselines(self) -> dict[str, Baseline]:
         """Degenerate baselines by name: samplers that need no network and must lose on the metrics as a whole."""

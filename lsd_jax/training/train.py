@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from absl import logging
 
-from lsd_jax import checkpoints, parallel
+from lsd_jax import checkpoints, parallel, shards
 from lsd_jax.errors import InputError
 from lsd_jax.models import backbones
 from lsd_jax.models.causal import autoregressive_loss
@@ -89,11 +89,12 @@ class SequenceLoss:
     def __call__(self, params: Any, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         x0_BL, t_B, key_B = batch
         if self.name == "autoregressive":
-            return autoregressive_loss(functools.partial(self.model.apply, params), self.process.vocab_size, x0_BL)
+            network = functools.partial(shards.applied, self.model, params)
+            return autoregressive_loss(network, self.process.vocab_size, x0_BL)
         time_input = getattr(self.model, "reads", "sigma_bar")
 
         def network(x_BL: jax.Array, t_B: jax.Array) -> jax.Array:
-            return self.model.apply(params, x_BL, network_time(self.process, time_input, t_B))
+            return shards.applied(self.model, params, x_BL, network_time(self.process, time_input, t_B))
 
         def log_score_fn(x_BL: jax.Array, t_B: jax.Array) -> jax.Array:
             return self.process.log_score_of_sedd(network(x_BL, t_B), x_BL, self.process.noise.sigma_bar(t_B))
@@ -150,7 +151,7 @@ def train(
         ValueError: settings that do not go together.
     """
     mesh = parallel.data_mesh()
-    if training.batch_size % (mesh.size * training.microbatch):
+    if training.batch_size % (mesh.size * max(training.microbatch, 1)):
         raise InputError(
             f"batch_size={training.batch_size}: must be divisible by microbatch={training.microbatch} times {mesh.size} devices"
         )
@@ -158,9 +159,11 @@ def train(
     loss_fn = SequenceLoss(training.loss, model, process)
     key_init, key_train, key_valid = jax.random.split(jax.random.key(seed), 3)
 
-    params = backbones.initial(sizes, key_init)
-    state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
-    state = parallel.replicate(state, mesh)
+    def initial(key: jax.Array) -> TrainState:
+        params = backbones.initial(sizes, key)
+        return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
+
+    state = parallel.start(initial, mesh, key_init)
     valid = validation[: training.validation_sequences]
     length = valid.shape[1]
 
@@ -179,13 +182,14 @@ def train(
         # A young average follows closely, an old one slowly.
         decay = jnp.minimum(training.ema_decay, (1.0 + state.step) / (10.0 + state.step))
         ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
-        return TrainState(state.step + 1, params, ema, opt_state), loss
+        return shards.kept(TrainState(state.step + 1, params, ema, opt_state), mesh), loss
 
     manager = checkpoints.Manager(folder / "checkpoints", keep=2)
     state, batches = manager.restore_latest(state, batches)
     start = int(state.step)
-    logging.info("training %s: %d parameters, steps %d to %d", training.loss, _count(params), start, training.steps)
-    evaluate = functools.partial(validation_bits, jax.jit(loss_fn), key_valid, valid)
+    count = _count(state.params)
+    logging.info("training %s: %d parameters, steps %d to %d", training.loss, count, start, training.steps)
+    evaluate = functools.partial(validation_bits, jax.jit(parallel.on_every_device(loss_fn, mesh)), key_valid, valid)
     progress, writer = Progress("train", training.steps, start, every=30.0), MetricWriter(folder)
     with contextlib.closing(manager), contextlib.closing(writer):
         with checkpoints.StopSignal() as stop:
@@ -208,7 +212,7 @@ def train(
                     stop.leave(done)
         bits, error = evaluate(state.ema, draws=_FINAL_DRAWS)
         writer(training.steps, validation_bits=bits)
-    return jax.device_get(state.ema), {"validation_bits": bits, "standard_error": error}
+    return parallel.whole(state.ema), {"validation_bits": bits, "standard_error": error}
 
 
 def _check_finite(loss: jax.Array, training: TrainingSettings, done: int) -> None:

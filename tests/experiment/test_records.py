@@ -6,7 +6,7 @@ import pathlib
 import jax
 import pytest
 
-from lsd_jax.experiment import records
+from lsd_jax.experiment import lock, records
 from lsd_jax.experiment.report.tables import markdown_table
 from lsd_jax.metrics.metric import Column
 
@@ -131,11 +131,11 @@ def test_a_metric_that_is_no_number_is_left_out_of_the_row(tmp_path):
 
 
 def test_two_runs_in_one_directory(tmp_path):
-    with records.locked(tmp_path):
+    with lock.locked(tmp_path):
         with pytest.raises(FileExistsError, match=r"^workdir=.*another run is in it \(process \d+ on .+\)$"):
-            with records.locked(tmp_path):
+            with lock.locked(tmp_path):
                 pass
-    with records.locked(tmp_path):  # the lock went with its run
+    with lock.locked(tmp_path):  # the lock went with its run
         pass
 
 
@@ -149,7 +149,7 @@ def test_what_a_killed_run_had_half_written_is_in_nobody_s_way(tmp_path):
     records.claim(tmp_path, {"seed": 0})
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells" / ".a.json.x_9.partial").touch()
-    with records.locked(tmp_path):
+    with lock.locked(tmp_path):
         assert {file.name for file in tmp_path.rglob("*")} == {"config.json", "lock", "cells"}
 
 

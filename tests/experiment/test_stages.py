@@ -5,10 +5,13 @@ import pathlib
 
 import pytest
 
+import lsd_jax as lsd
 from lsd_jax.configs import characters
+from lsd_jax.configs import molecules as molecule_configs
 from lsd_jax.experiment import stages
 from lsd_jax.experiment.records import read_rows
 from lsd_jax.experiment.report import page
+from lsd_jax.tasks import molecules
 from tests.experiment.tiny import tiny
 
 # One student: of several at once tests/distill/test_distill_verb.py, and of several budgets the slow test below.
@@ -241,3 +244,18 @@ def test_bad_requests_for_samples(tmp_path, arguments, message):
 def test_a_prompt_needs_characters(tmp_path):
     with pytest.raises(ValueError, match=r"--prompt='abc': .*countdown"):
         stages.sample(tiny(), tmp_path, name="euler", steps=2, prompt="abc")
+
+
+def test_molecules_are_sampled_without_their_data(tmp_path, capsys, monkeypatch):
+    """The lengths are those of the network's card, or of the student's file."""
+    monkeypatch.setattr(molecules, "read_splits", lambda name: pytest.fail("the data set is not needed"))
+    config = molecule_configs.get_config("qm9")
+    stages.sample(config, tmp_path, name="euler", steps=2, count=8)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8 and len({len(line) for line in lines}) > 1
+    five = lsd.Absorbing(31, lsd.LogLinear(), [0.0] * 5 + [1.0] + [0.0] * 17)
+    student = lsd.sampler("tweedie", 2).bound_to(lsd.load_model("ddit", "qm9.safetensors", five))
+    student.save(tmp_path / "student.json")
+    stages.sample(config, tmp_path, student=str(tmp_path / "student.json"), count=4)
+    drawn = capsys.readouterr().out.splitlines()
+    assert len(drawn) == 4 and all(len(molecules.tokenize(line)) == 5 for line in drawn)

@@ -88,8 +88,13 @@ def test_a_student_is_distilled_saved_and_read_again(tmp_path):
     assert again.process.lengths == SHARES
     drawn = lsd.sample(model, again, jax.random.key(0), 500)
     assert frequencies(drawn, S)[~WHOLE].sum() == 0
-    with pytest.raises(lsd.InputError, match="process="):
-        again.bound_to(lsd.Diffusion.from_function(lambda x, t: None, Absorbing(S, LogLinear())))
+    for shares, told in (((), "None"), ((0.0, 0.5, 0.5, 0.0), r"shares of 0 ... 3 tokens \(mean 1.50\)")):
+        other = lsd.Diffusion.from_function(lambda x, t: None, Absorbing(S, LogLinear(), shares))
+        message = (
+            rf"^process='absorbing': .* for lengths=shares of 0 ... 3 tokens \(mean 2.30\), the model's is {told}$"
+        )
+        with pytest.raises(lsd.InputError, match=message):
+            again.bound_to(other)
 
 
 @pytest.mark.parametrize("name", ["tweedie", "first_hitting"])

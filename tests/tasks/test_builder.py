@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -46,6 +48,48 @@ def test_iterator_resumes_with_the_same_batches(small_cache):
     np.testing.assert_array_equal([next(again) for _ in range(3)], wanted)
     assert wanted[0].shape == (8, 16) and wanted[0].dtype == np.int32
     assert not np.array_equal(wanted[0], wanted[1])
+
+
+@pytest.mark.parametrize("width", [16, 11])  # whole examples, and random crops of them
+def test_any_number_of_processes_reads_the_batches_of_one(small_cache, monkeypatch, width):
+    source = make_task(COUNTDOWN).source()
+    read = lambda size: [next(it) for it in [builder.read_batches(source, width, size, seed=0)] for _ in range(9)]
+    whole = np.stack(read(8))
+    parts = []
+    monkeypatch.setattr(builder.jax, "process_count", lambda: 2)
+    for index in range(2):
+        monkeypatch.setattr(builder.jax, "process_index", lambda index=index: index)
+        parts.append(np.stack(read(4)))
+    np.testing.assert_array_equal(np.concatenate(parts, 1), whole)
+
+
+_PREPARE = """
+import hashlib, sys
+from lsd_jax.tasks import builder, chains
+from lsd_jax.tasks.registry import make_task
+from lsd_jax.tasks.task import Data
+chains.SPLITS = {"train": (0, 60), "validation": (1, 20), "test": (2, 20)}
+task = make_task(Data("countdown", vocab_size=8, sequence_length=16, mix=0.001))
+print("ready", flush=True)
+sys.stdin.readline()
+missing = not (builder.cache_dir() / "datasets").exists()
+splits = [task.split(part).tobytes() for part in ("train", "validation", "test")]
+print(missing, *(hashlib.sha256(split).hexdigest() for split in splits))
+"""
+
+
+def test_two_processes_prepare_one_data_set_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("LSD_JAX_CACHE", str(tmp_path / "cache"))
+    command = [sys.executable, "-c", _PREPARE]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    assert [process.stdout.readline() for process in running] == ["ready\n"] * 2
+    for process in running:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    told = [process.communicate(timeout=200)[0].split() for process in running]
+    assert told[0] == told[1] and told[0][0] == "True" and len(told[0]) == 4  # neither found it there
+    assert not [*(tmp_path / "cache").rglob("*incomplete*")]
 
 
 def test_seed_changes_the_order(small_cache):

@@ -11,7 +11,13 @@ from lsd_jax.experiment.report.html import Image
 from lsd_jax.experiment.report.view import View
 from lsd_jax.metrics.metric import LIKELIHOOD_COLUMNS
 
-_DRAWN = ("wrong_per_transition", "gen_ppl", "frechet", "entropy_bits")  # beside the likelihood and the primary metric
+_DRAWN = (
+    "wrong_per_transition",
+    "gen_ppl",
+    "frechet",
+    "entropy_bits",
+    "valid",
+)  # beside the likelihood and the primary metric
 _FEW = 100  # tokens: the names of a larger vocabulary do not fit the cells of a trajectory
 
 
@@ -23,6 +29,7 @@ def draw(view: View) -> Iterator[Image]:
         yield from _schedules(view, task)
         yield from _trajectory(view, task)
         yield from _images(view, task)
+        yield from _histograms(view, task)
 
 
 def _saved(view: View, figure: figures.Figure, name: str, caption: str) -> Image:
@@ -101,7 +108,8 @@ def _orders(rows: Mapping[int, Row], width: int = 64) -> dict[int, np.ndarray]:
 def _trajectory(view: View, task: str) -> Iterator[Image]:
     """A teacher's path, where one is kept, it starts from masks alone, and its tokens have short names."""
     noun, root = view.tasks[task], view.workdir / "teacher"
-    files = sorted((root if len(view.by_task) == 1 else root / slug(task)).rglob("*.npz"))
+    own = root if len(view.by_task) == 1 else root / slug(task)
+    files = sorted([*own.glob("*.npz"), *own.glob("*/*.npz")])
     if not files or noun.vocab_size >= _FEW:
         return
     saved = read_arrays(files[0])
@@ -118,3 +126,16 @@ def _images(view: View, task: str, count: int = 12) -> Iterator[Image]:
     if shown and all(images is not None for images in shown.values()):
         figure = figures.image_rows(shown)
         yield _saved(view, figure, view.file("images", task), view.named("The first samples of every sampler", task))
+
+
+def _histograms(view: View, task: str, count: int = 1000) -> Iterator[Image]:
+    """The properties of real data, of ours at every budget, and of the sampler that makes the most evaluations."""
+    rows = view.by_task[task]
+    others = [row for row in rows if row["budget"] and row["sampler"] != view.settings.ours]
+    most = max(others, key=lambda row: row["nfe"], default=None)
+    chosen = [row for row in rows if row["sampler"] in (DATA, view.settings.ours) or row is most]
+    chosen.sort(key=lambda row: (row["budget"] > 0, row is most, row["nfe"] if row["budget"] else 0))
+    found = {name: view.tasks[task].properties(tokens) for name, tokens in view.tokens(task, count, chosen)}
+    if found := {name: own for name, own in found.items() if own}:
+        figure, caption = figures.histograms(found), view.named("Properties of samples and of real data", task)
+        yield _saved(view, figure, view.file("properties", task), caption)

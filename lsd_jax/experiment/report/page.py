@@ -7,6 +7,7 @@ from typing import Any
 from lsd_jax.experiment.records import DATA, EXACT, Row, write_json
 from lsd_jax.experiment.report import gallery, html, statistics, tables
 from lsd_jax.experiment.report.view import ReportSettings, View, view_of
+from lsd_jax.files import write_whole
 from lsd_jax.metrics.metric import Column
 
 __all__ = ["ReportSettings", "build"]
@@ -34,7 +35,6 @@ def build(
     if not rows:
         raise FileNotFoundError(f"workdir={str(workdir)!r}: holds no evaluated cells; run --stage=evaluate first")
     view = view_of(workdir, tasks, rows, settings)
-    view.folder.mkdir(parents=True, exist_ok=True)
     source, several_tasks = _provenance(rows), len(view.by_task) > 1
     results = [_results(view, task) for task in view.by_task]
     first = [_overall(view)] if any("rank" in row for group in view.by_task.values() for row in group) else []
@@ -50,7 +50,7 @@ def build(
     write_json(view.folder / "metrics.json", rows)
     if view.several:
         write_json(view.folder / "summary.json", [row for group in view.by_task.values() for row in group])
-    (view.folder / "tables.md").write_text(f"# {title}\n\n{_markdown(sections)}\n", encoding="utf-8")
+    write_whole(view.folder / "tables.md", f"# {title}\n\n{_markdown(sections)}\n")
     ours = [
         f"{view.named(name, task)}: {lines[0]}"
         for task, own in samples.items()

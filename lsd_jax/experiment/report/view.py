@@ -49,7 +49,7 @@ class View:
 
     Attributes:
         workdir: of the run.
-        tasks: by name; `columns`, `primary`, `vocab_size`, `shape`, `decode` and `images` are read.
+        tasks: by name; `columns`, `primary`, `vocab_size`, `shape`, `decode`, `images` and `properties` are read.
         rows: one per cell and seed.
         several: whether there are several seeds.
         by_task: one row per line of a task's table, in the table's order: by budget, by rank where more than six samplers are
@@ -108,9 +108,9 @@ class View:
         present = [name for name in names if rows and all(name in row and "entropy_bits" in row for row in rows)]
         return [self.column(task, name) for name in present[:2]]
 
-    def tokens(self, task: str, count: int) -> Iterator[tuple[str, np.ndarray]]:
-        """The first samples (count, L) of every cell that kept them, by its sampler and NFE; none of several seeds."""
-        for row in () if self.several else self.by_task[task]:
+    def tokens(self, task: str, count: int, rows: Sequence[Row] | None = None) -> Iterator[tuple[str, np.ndarray]]:
+        """The first samples (count, L) of the rows (of all) that kept them, by sampler and NFE; none of several seeds."""
+        for row in () if self.several else self.by_task[task] if rows is None else rows:
             file = self.workdir / "cells" / f"{row['stem']}.npz"
             if file.exists():
                 tokens = read_arrays(file)["tokens"][:count]

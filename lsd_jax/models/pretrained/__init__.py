@@ -5,6 +5,7 @@ import functools
 import hashlib
 from typing import Any
 
+from lsd_jax import parallel
 from lsd_jax.errors import InputError
 from lsd_jax.models import weights
 from lsd_jax.models.pretrained import bert, sources
@@ -48,7 +49,7 @@ def load(
     digest = weights.sha256(path)
     if len(parts) > 1:  # an index alone says nothing of what its files hold
         digest = hashlib.sha256("".join(map(weights.sha256, parts)).encode()).hexdigest()
-    return dataclasses.replace(sizes, dtype=dtype), params, digest
+    return dataclasses.replace(sizes, dtype=dtype), parallel.placed(params), digest
 
 
 def process_name(source: str, field: str) -> str | None:

@@ -126,7 +126,7 @@ def _run(
         x_BL, added_B = place(transition, chosen_BL, index)
         return x_BL, memory, index + 1, total_B + added_B
 
-    masks_left = lambda carry: (carry[0] == process.mask).any()
+    masks_left = lambda carry: model.any(carry[0] == process.mask)
     carry = x_BL, rule.init((*x_BL.shape, process.vocab_size)), jnp.zeros((), jnp.int32), total_B
     x_BL, _, _, total_B = jax.lax.while_loop(masks_left, call, carry)
     return x_BL, total_B

@@ -49,7 +49,7 @@ def eb_uniform(
         return x_BL, open_B, index + 1, calls_B + active_B
 
     carry = x_BL, open_B, jnp.zeros((), jnp.int32), jnp.zeros(len(key_B), jnp.int32)
-    x_BL, _, _, calls_B = jax.lax.while_loop(lambda carry: (carry[1] > 0).any(), call, carry)
+    x_BL, _, _, calls_B = jax.lax.while_loop(lambda carry: model.any(carry[1] > 0), call, carry)
     return Sample(x_BL, budget, None, calls_B)
 
 

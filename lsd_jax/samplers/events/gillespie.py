@@ -87,7 +87,7 @@ def gillespie(
         return x_BL, clock_B, event + 1, calls_B + active_B
 
     carry = x_BL, jnp.full(len(key_B), clock), jnp.zeros((), jnp.int32), jnp.zeros(len(key_B), jnp.int32)
-    x_BL, _, _, calls_B = jax.lax.while_loop(lambda carry: active(*carry[:2]).any(), call, carry)
+    x_BL, _, _, calls_B = jax.lax.while_loop(lambda carry: model.any(active(*carry[:2])), call, carry)
     if not absorbing:
         x_BL = common.denoised(key_B, model, x_BL, free_BL, time_of(end), params)
         calls_B = calls_B + 1

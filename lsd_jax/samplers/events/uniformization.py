@@ -73,7 +73,7 @@ def uniformization(
 
     first = jnp.zeros((), jnp.int32)
     carry = x_BL, advance(jnp.zeros(len(key_B)), first), first, jnp.zeros(len(key_B), jnp.int32)
-    x_BL, _, _, calls_B = jax.lax.while_loop(lambda carry: (carry[1] < measure[-1]).any(), call, carry)
+    x_BL, _, _, calls_B = jax.lax.while_loop(lambda carry: model.any(carry[1] < measure[-1]), call, carry)
     x_BL = common.denoised(key_B, model, x_BL, free_BL, process.noise.inverse(end), params)
     return Sample(x_BL, budget, None, calls_B + 1)
 

@@ -31,9 +31,9 @@ def _refreshed(cache: Cache, model: Diffusion, x_BL: jax.Array, t: jax.Array) ->
     """Evaluates the network where a token of any sequence has changed.
 
     All sequences of a batch are evaluated together and count alike; with the batch sharded over devices, each device
-    decides for its own.
+    decides for its own, or each group of devices that share the parameters.
     """
-    call = cache.stale_B.any()
+    call = model.any(cache.stale_B)
     log_score_BLS = jax.lax.cond(call, lambda: model.log_score(x_BL, t), lambda: cache.log_score_BLS)
     return Cache(log_score_BLS, jnp.zeros_like(cache.stale_B), cache.calls_B + call)
 

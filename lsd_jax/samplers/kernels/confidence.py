@@ -60,7 +60,7 @@ def _maskgit(
     return jnp.where(chosen_BL, drawn_BL, x_BL), masks_B
 
 
-def _ordered(measure: Callable[[jax.Array], jax.Array]) -> Callable:
+def ordered(measure: Callable[[jax.Array], jax.Array]) -> Callable:
     """A step that chooses positions first, by a measure of the network's distribution there, and draws their tokens then."""
 
     def move(draw: Draw, masks_B: jax.Array, model: Diffusion, x_BL: jax.Array, step: Step):
@@ -114,5 +114,5 @@ MASKGIT = _MASKGIT("maskgit", step=functools.partial(_maskgit, 4.5))  # the publ
 MASKGIT_COOL = _MASKGIT(
     "maskgit_cool", step=functools.partial(_maskgit, 1.0)
 )  # fewer steps need less noise in the choice
-MARGIN = _kernel("margin", paper="Kim et al. 2025, arXiv 2502.06768", step=_ordered(margin), nll=ordered_nll)
-ENTROPY = _kernel("entropy", paper="Ye et al. 2025, arXiv 2508.15487", step=_ordered(negative_entropy), nll=ordered_nll)
+MARGIN = _kernel("margin", paper="Kim et al. 2025, arXiv 2502.06768", step=ordered(margin), nll=ordered_nll)
+ENTROPY = _kernel("entropy", paper="Ye et al. 2025, arXiv 2508.15487", step=ordered(negative_entropy), nll=ordered_nll)

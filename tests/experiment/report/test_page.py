@@ -28,6 +28,7 @@ def make_task(images=False):
         shape=(1, 4, 4) if images else (),
         decode=lambda tokens: "".join(chr(ord("a") + int(token)) for token in tokens),
         images=lambda tokens: (tokens.reshape(-1, 4, 4, 1) * 9).astype(np.uint8) if images else None,
+        properties=lambda tokens: {"mean": tokens.mean(1), "first": tokens[:, 0]} if images else {},
     )
 
 
@@ -169,7 +170,8 @@ def test_images_are_drawn_and_not_printed(tmp_path):
     printed = build(
         tmp_path, {"digits": make_task(images=True)}, [row | {"task": "digits"} for row in rows], ReportSettings(), "t"
     )
-    assert {"images.png", "schedules_path_kl_student.png"} <= names(tmp_path) and "NFE 4:" not in printed
+    assert {"images.png", "schedules_path_kl_student.png", "properties.png"} <= names(tmp_path)
+    assert "NFE 4:" not in printed
     assert "<pre>" not in (tmp_path / "report" / "index.html").read_text()
 
 

@@ -74,6 +74,23 @@ def test_trajectory_draws_what_is_new():
     assert drawn[3].get_color() != drawn[6].get_color()
 
 
+def test_histograms_are_densities_on_one_scale():
+    rng = np.random.default_rng(0)
+    drawn = {
+        "real data": {"a": rng.normal(size=900), "same": np.ones(900)},
+        "s": {"a": rng.normal(size=400), "same": np.ones(400)},
+    }
+    figure = figures.histograms(drawn)
+    assert [axes.get_xlabel() for axes in figure.axes[:2]] == ["a", "same"]
+    filled, line = figure.axes[0].patches
+    assert filled.get_fill() and not line.get_fill() and len(line.get_data().values) == 14
+    np.testing.assert_array_equal(filled.get_data().edges, line.get_data().edges)
+    for patch in figure.axes[0].patches:
+        values, edges, _ = patch.get_data()
+        assert (values * np.diff(edges)).sum() == pytest.approx(1, abs=0.01)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["real data", "s"]
+
+
 def seeds(name, values, entropy, **fields):
     row = {"task": "t", "sampler": name, "budget": 4, "nfe": 4.0, "entropy_bits": (entropy,) * 3, **fields}
     return [{**row, "seed": seed, "stem": f"{name}{seed}", "tv3": (v, v, v)} for seed, v in enumerate(values)]
