@@ -59,9 +59,11 @@ def _rows(mesh: Mesh) -> P:
 
 def placed(params):
     """A network's parameters on the devices, its large arrays in parts where `shard_parameters` was called."""
-    params = shards.unboxed(params)  # which may be from before the call
     if _PARAMETER_SHARDS[0] > 1:
-        return shards.placed(params, data_mesh())
+        return shards.placed(shards.unboxed(params), data_mesh())
+    if shards.is_whole(params) and not any(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(params)):
+        return params
+    params = shards.unboxed(params)
     return jax.tree.map(lambda leaf: jax.device_put(leaf) if isinstance(leaf, np.ndarray) else leaf, params)
 
 
@@ -72,10 +74,7 @@ def start(make: Callable, mesh: Mesh, *args):
 
 def whole(tree):
     """The tree on the host of every process, without parts; one array after the other is gathered."""
-    parts = shards.unboxed(tree)
-    return (
-        jax.device_get(tree) if jax.tree.structure(parts) == jax.tree.structure(tree) else jax.tree.map(gather, parts)
-    )
+    return jax.device_get(tree) if shards.is_whole(tree) else jax.tree.map(gather, shards.unboxed(tree))
 
 
 def replicate(tree, mesh: Mesh):

@@ -79,6 +79,11 @@ def boxed(tree: Any, mesh: Mesh) -> Any:
     return jax.tree.map(box, tree)
 
 
+def is_whole(tree: Any) -> bool:
+    """Whether nothing in the tree is boxed."""
+    return not _boxes(tree)
+
+
 def unboxed(tree: Any) -> Any:
     """The tree without boxes: whole arrays."""
     return jax.tree.map(lambda leaf: leaf.unbox() if _is_box(leaf) else leaf, tree, is_leaf=_is_box)
@@ -105,7 +110,7 @@ def specs(tree: Any, mesh: Mesh) -> Any:
             )
         return dataclasses.replace(leaf, value=_spec(leaf), here=False)
 
-    return jax.tree.map(spec, tree, is_leaf=_is_box) if _boxes(tree) else P()
+    return P() if is_whole(tree) else jax.tree.map(spec, tree, is_leaf=_is_box)
 
 
 def shardings(tree: Any, mesh: Mesh) -> Any:
@@ -150,7 +155,7 @@ def made(make: Callable[..., Any], mesh: Mesh, *args: Any) -> Any:
 
 def kept(tree: Any, mesh: Mesh) -> Any:
     """Inside a program: the tree, whose boxed arrays stay in the parts that they came in."""
-    return jax.lax.with_sharding_constraint(tree, shardings(tree, mesh)) if _boxes(tree) else tree
+    return tree if is_whole(tree) else jax.lax.with_sharding_constraint(tree, shardings(tree, mesh))
 
 
 def here(tree: Any) -> Any:
@@ -162,7 +167,7 @@ def here(tree: Any) -> Any:
 
 def mean(tree: Any, axes: tuple[str, ...]) -> Any:
     """The mean over all devices of their gradients; that of a part was added up over its group where it was gathered."""
-    if not _boxes(tree):
+    if is_whole(tree):
         return jax.lax.pmean(tree, axes)
     rest = tuple(name for name in axes if name != AXIS)
 

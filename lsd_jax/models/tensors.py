@@ -49,7 +49,7 @@ def fit(
         if array is None or array.shape != tuple(shape):
             wrong.append(f"{source} is {'missing' if array is None else array.shape} instead of {tuple(shape)}")
         else:
-            flat[name] = np.asarray(array, np.float32)
+            flat[name] = np.ascontiguousarray(array, np.float32)  # a sum depends on how its terms lie
     wrong += [f"{name} is unknown" for name in found if name not in used and not re.fullmatch(spare, name)]
     if wrong:
         more = " ..." if len(wrong) > _NAMED else ""

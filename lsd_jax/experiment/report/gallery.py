@@ -11,13 +11,8 @@ from lsd_jax.experiment.report.html import Image
 from lsd_jax.experiment.report.view import View
 from lsd_jax.metrics.metric import LIKELIHOOD_COLUMNS
 
-_DRAWN = (
-    "wrong_per_transition",
-    "gen_ppl",
-    "frechet",
-    "entropy_bits",
-    "valid",
-)  # beside the likelihood and the primary metric
+# Beside the likelihood and the primary metric.
+_DRAWN = ("wrong_per_transition", "gen_ppl", "frechet", "entropy_bits", "valid")
 _FEW = 100  # tokens: the names of a larger vocabulary do not fit the cells of a trajectory
 
 
