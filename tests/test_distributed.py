@@ -77,7 +77,9 @@ def student(workdir):
     return json.loads((workdir / "students" / "M3" / "student.json").read_text())
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+@pytest.mark.slow  # the notebook 04_pod runs four processes in every suite
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("count", [2, 4])
 def test_several_processes_give_the_student_of_one(tmp_path, count):
     several = ("launch/local.py", f"--processes={count}", "--", "--config.cpu_devices=1", "--stage=distill")
     for name, launcher in (("several", several), ("one", (f"--config.cpu_devices={count}", "--stage=distill"))):

@@ -138,7 +138,7 @@ def aligned(count, gradient):
     return jax.jit(function)(student, parallel.replicate_arrays(model, mesh), data)
 
 
-@pytest.mark.parametrize(("gradient", "count"), [("detached", 8), ("unrolled", 4)])
+@pytest.mark.parametrize(("gradient", "count"), [("detached", 8), pytest.param("unrolled", 4, marks=pytest.mark.slow)])
 def test_gradients_of_a_student_are_those_of_whole_parameters(gradient, count):
     results = aligned(count, gradient), aligned(1, gradient)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *results)
@@ -151,6 +151,7 @@ def distilled(count):
     return lsd.distill(model_of(count), 2, length=LENGTH, student=start, teacher=teacher, optimization=optimization)[2]
 
 
+@pytest.mark.slow
 def test_students_are_those_of_whole_parameters():
     whole = distilled(1)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), distilled(4), whole)

@@ -100,13 +100,14 @@ def test_a_distilled_sampler_beats_euler_at_equal_nfe(name):
             },
         ),
         # With potentials the grid's candidate times depend on the largest number of steps.
-        (
+        pytest.param(
             "uniform",
             {
                 "data": DATA,
                 "student": dataclasses.replace(PLAIN, potentials=256),
                 "teacher": TeacherSettings("data", 16, 64),
             },
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -96,7 +96,7 @@ def test_gradients_are_finite(name, kernel):
     assert np.abs(got.time_grid[1:-1]).min() > 0 and np.abs(got.params.log_temperature[:-1]).max() > 0
 
 
-@pytest.mark.parametrize("coupling", ["iid", "shared", "low_discrepancy"])
+@pytest.mark.parametrize("coupling", ["iid", pytest.param("shared", marks=pytest.mark.slow), "low_discrepancy"])
 def test_gradient_of_the_number_of_masks(coupling):
     """Linear in the states, so nearly unbiased at a small sharpness: masks survive with a product over the steps."""
     model, key_B = model_of("absorbing"), sequence_keys(jax.random.key(0), 40_000)

@@ -51,7 +51,9 @@ def test_marginals_are_kept_whatever_sigma(toy, t, u):
         np.testing.assert_allclose(before @ table, np.append((1 - m_u) * law, m_u), atol=2e-6)
 
 
-@pytest.mark.parametrize("name", ["remdm_cap", "remdm_rescale", "remdm_loop"])
+@pytest.mark.parametrize(
+    "name", ["remdm_cap", *[pytest.param(name, marks=pytest.mark.slow) for name in ("remdm_rescale", "remdm_loop")]]
+)
 def test_many_steps_reach_the_distribution(toy, name):
     world = toy("absorbing")
     sample = draw(jax.random.key(0), world.model, sampler(name, 48).bound_to(world.model, 3), 40_000)

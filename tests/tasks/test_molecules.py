@@ -76,6 +76,7 @@ def test_a_prompt_fixes_tokens_and_the_length(task):
             task.condition(prompt, 1)
 
 
+@pytest.mark.slow
 def test_real_molecules_score_better_than_shuffled_ones(task):
     real = task.split("train")[:60]
     rng = np.random.default_rng(0)

@@ -22,7 +22,7 @@ from tests.distill.chain import SPREAD, network, oracle, teacher_paths
 SETTINGS = OptimizeSettings()
 
 
-@pytest.mark.parametrize("gradient", ["detached", "unrolled"])
+@pytest.mark.parametrize("gradient", ["detached", pytest.param("unrolled", marks=pytest.mark.slow)])
 def test_scores_too_large_to_keep_are_computed_again(monkeypatch, gradient):
     settings = dataclasses.replace(SETTINGS, alignment=AlignmentSettings(gradient=gradient))
     start = init_student(TWEEDIE, SPREAD, "score", 2)
