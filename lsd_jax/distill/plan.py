@@ -9,6 +9,7 @@ pattern found by local search from the best candidate, kept only if it is cheape
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -27,10 +28,12 @@ from lsd_jax.samplers import orders
 from lsd_jax.samplers import schedule as fixed_grids
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.samplers.kernel import Kernel
+from lsd_jax.samplers.likelihood import PathCosts
 
 GRIDS = ("optimal", "halving", "jys", "profile", *fixed_grids.FIXED_GRIDS)
 HALVING = ("halving", "jys")
 ORDERS = ("fixed", "auto", "learned")
+_ORDERS = 16  # of a sequence, for its -log p
 _UNTUNED = ("uniform", "cosine")  # grids that stand beside the fitted one
 
 
@@ -181,9 +184,24 @@ def _mixed(unseen: Problem, plan: Plan) -> Plan:
     steps, process = len(plan.times) - 1, unseen.model.process
     sweeps = tuple(range(steps)), (0, *range(steps - 1, 0, -1))
     offered = [(plan.coupling, plan.times), (_patterns(*sweeps), class_times(process, np.ones(steps) / steps))]
-    if plan.coupling.generator == "pattern" and not isinstance(plan.coupling.pattern[0], tuple):
-        offered.append((_patterns(plan.coupling.pattern, plan.coupling.pattern[::-1]), plan.times))
-    nats = [unseen.nats(*pair) for pair in offered]
+    pattern = plan.coupling.pattern if plan.coupling.generator == "pattern" else ()
+    if pattern and pattern not in sweeps and not isinstance(pattern[0], tuple):
+        offered.append((_patterns(pattern, pattern[::-1]), plan.times))
+
+    @functools.cache
+    def alone(row: tuple[int, ...], times: tuple[float, ...], orders: int) -> np.ndarray:
+        return unseen.nats(_patterns(row), np.asarray(times), orders)
+
+    def weighted(coupling: Coupling, times: np.ndarray) -> np.ndarray:
+        """-log p (n,) over as many orders of every coupling, since more of them make it smaller."""
+        rows = coupling.pattern if coupling.generator == "pattern" else ()
+        if not rows:
+            return PathCosts(unseen.nats(coupling, times, _ORDERS), False).weighted()
+        rows = rows if isinstance(rows[0], tuple) else (rows,)
+        few = min(_ORDERS // len(rows), len(rows[0]))
+        return PathCosts(np.concatenate([alone(row, tuple(times), few) for row in rows], 1), False).weighted()
+
+    nats = [weighted(*pair) for pair in offered]
     means = [float(own.mean()) for own in nats]
     logging.info("M=%d: -log p of unseen sequences %s, mixtures last", steps, np.round(means, 3).tolist())
     best = int(np.argmin(means))

@@ -15,12 +15,12 @@ from lsd_jax.processes.potentials import Factors
 from lsd_jax.samplers.bridge import reveal_thresholds
 from lsd_jax.samplers.coupling import IID, Coupling
 from lsd_jax.samplers.kernel import Kernel
-from lsd_jax.samplers.likelihood import PathCosts, nats_along
+from lsd_jax.samplers.likelihood import nats_along
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import Schedule, neutral
 
 _JUDGED_ORDERS = 2  # of every unseen path
-_ORDERS, _SEQUENCES = 32, 16  # at most so many, for -log p: it takes every order of a sequence
+_SEQUENCES = 16  # at most so many in each of several orders
 
 
 class Plan(NamedTuple):
@@ -54,21 +54,21 @@ class Problem(NamedTuple):
         thresholds = np.asarray(reveal_thresholds(self.keys, process, coupling, length))
         return float(self._along(self.keys, self.tokens, thresholds, times).mean())
 
-    def nats(self, coupling: Coupling, times: np.ndarray) -> np.ndarray:
-        """-log p (n,) of some of the sequences under the kernel on a grid, weighted over orders of a coupling that keeps its thresholds.
+    def nats(self, coupling: Coupling, times: np.ndarray, orders: int) -> np.ndarray:
+        """-log p (n, K) of some of the sequences under the kernel on a grid, in each of at most `orders` orders of a coupling.
 
         All orders of a pattern whose steps reveal whole ranks, or some of them, evenly spaced; else random ones. A few sequences
         in many orders tell couplings apart: the same sequences are compared.
         """
         length = self.tokens.shape[1]
-        rows = self.tokens[: _SEQUENCES * _JUDGED_ORDERS : _JUDGED_ORDERS]
+        some = slice(0, _SEQUENCES * _JUDGED_ORDERS, _JUDGED_ORDERS)
+        rows, keys = self.tokens[some], self.keys[some]
         found = coupling.all_thresholds(length) if coupling.generator == "pattern" else None
         if found is None or not self._aligned(coupling, times):
-            found = np.asarray(coupling.thresholds(sequence_keys(self.keys[0], _ORDERS), length))
-        found = found[np.unique(np.linspace(0, len(found) - 1, min(len(found), _ORDERS)).astype(int))]
-        keys = jnp.repeat(self.keys[: _SEQUENCES * _JUDGED_ORDERS : _JUDGED_ORDERS], len(found))
-        costs = self._along(keys, np.repeat(rows, len(found), 0), np.tile(found, (len(rows), 1)), times)
-        return PathCosts(costs.reshape(len(rows), -1), False).weighted()
+            found = np.asarray(coupling.thresholds(sequence_keys(self.keys[0], orders), length))
+        found = found[np.linspace(0, len(found) - 1, min(len(found), orders)).astype(int)]
+        repeated = jnp.repeat(keys, len(found)), np.repeat(rows, len(found), 0), np.tile(found, (len(rows), 1))
+        return self._along(*repeated, times).reshape(len(rows), -1)
 
     def _aligned(self, coupling: Coupling, times: np.ndarray) -> bool:
         """Whether every step reveals whole ranks of the coupling's table."""

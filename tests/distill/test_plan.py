@@ -20,7 +20,7 @@ from lsd_jax.samplers import orders
 from lsd_jax.samplers.coupling import IID, Coupling
 from lsd_jax.samplers.kernels.euler import EULER
 from lsd_jax.samplers.kernels.tweedie import TWEEDIE
-from lsd_jax.samplers.likelihood import m_step_nll
+from lsd_jax.samplers.likelihood import PathCosts, m_step_nll
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import fixed_grid, uniform_schedule
 from lsd_jax.tasks.chain_laws import sample_chain
@@ -130,8 +130,8 @@ def test_two_sweeps_are_mixed_only_where_unseen_sequences_are_more_probable():
     assert plan._mixed(unseen, left) == left._replace(metrics={"mixture_gain_nats": 0.0})
     mixed = plan._mixed(unseen, right)
     assert mixed.coupling.pattern == sweeps and mixed.metrics["mixture_gain_nats"] > 0.01
-    each = np.stack([fresh.nats(own.coupling, times) for own in (left, right)])
-    found = fresh.nats(mixed.coupling, times)
+    weighted = lambda own: PathCosts(fresh.nats(own.coupling, times, 16), True).weighted()
+    each, found = np.stack([weighted(left), weighted(right)]), weighted(mixed)
     np.testing.assert_allclose(found, -np.log(np.exp(-each).mean(0)), rtol=1e-5)
     assert found.mean() < each[1].mean() - 0.01
 
