@@ -72,7 +72,7 @@ def likelihood(
     """-log p(x) under the few-step sampler, (n,) in nats, importance-weighted over `paths` reveal orders or noising paths.
 
     It is unbiased in p, so that its mean is at or above -log p(x) and falls with more paths. It is exact where the kernel's order
-    is a function of the state, and where the sampler has at most twice as many orders as `paths` (a learned pattern).
+    is a function of the state, and where the sampler has at most four times as many orders as `paths` (a learned pattern, or two).
 
     Args:
         model: the diffusion model.
@@ -126,7 +126,7 @@ def path_costs(
     if sampler.kernel.nll is not None:
         return PathCosts(nats_along(model, sampler, (keys, rows), batch_size, progress=progress)[:, None], True)
     found = all_orders(model, sampler) if paths > 1 else None
-    if found is not None and len(found) <= 2 * paths:
+    if found is not None and len(found) <= 4 * paths:
         thresholds = np.tile(found, (len(rows), 1))
         keys, rows = jnp.repeat(keys, len(found)), np.repeat(rows, len(found), 0)
         costs = nats_along(model, sampler, (keys, rows, thresholds), batch_size, progress=progress)
