@@ -6,6 +6,7 @@
 
 Hardware and time: 2 CPU cores; 25 minutes at 8 and 16 network evaluations, 34 with 4 too, both beside other work; it resumes cell
 by cell. `:full` has every task and budget, 869 cells: hours, and not run.
+LSD and LSD+ became rows after the run below, and have not been run here.
 Expect (seed 0, revision 2070f6667912; mean rank over the sample metrics of five tasks, 1 is best; docs/results/benchmark.md):
 
     NFE                    4      8      16

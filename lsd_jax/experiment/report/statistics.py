@@ -159,7 +159,7 @@ def matched_in_entropy(
 
 
 def reveal_steps(student: Mapping[str, Any], length: int) -> np.ndarray | None:
-    """The step (L,), from 1, in which a student of the absorbing process reveals each position, for one shift.
+    """The step (L,), from 1, in which a student of the absorbing process reveals each position, in one of its orders.
 
     A position is revealed in the first step whose survival prod_k (1 - Phi_k (m_k - m_{k+1}) / m_k) falls to its threshold
     or below. The mask probability m(t) is taken to be proportional to t, as it is under loglinear noise.
