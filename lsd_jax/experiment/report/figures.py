@@ -126,7 +126,9 @@ def schedules(
     if parts:
         _curves(areas[0].subplots(1, len(parts), squeeze=False)[0], students, parts)
     if orders:
-        areas[-1].suptitle("the step in which each position is revealed (dark: first), in one of its orders", fontsize=10)
+        areas[-1].suptitle(
+            "the step in which each position is revealed (dark: first), in one of its orders", fontsize=10
+        )
         shape = (1, len(orders)) if plane else (len(orders), 1)
         for axes, (steps, order) in zip(areas[-1].subplots(*shape, squeeze=False).flat, sorted(orders.items())):
             axes.imshow(np.atleast_2d(order), cmap="viridis", vmin=1, vmax=steps, aspect="equal" if plane else "auto")
