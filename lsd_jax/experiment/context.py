@@ -14,6 +14,7 @@ from lsd_jax.experiment.records import DATA
 from lsd_jax.keys import RowStream, cell_key, generator, sequence_keys
 from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.process import mean_tokens
 from lsd_jax.samplers.continuous import continuous_time_nats
 from lsd_jax.samplers.likelihood import PathCosts, elbo_nats, path_costs
 from lsd_jax.samplers.registry import get_kernel
@@ -99,9 +100,7 @@ class Context:
         A pad is no token: where sequences have lengths of their own, each counts as many as it has.
         """
         rows = self.held_out[: len(nats_N)]
-        padded = self.model.process.longest is not None
-        tokens = (rows != self.task.vocab_size - 1).sum(1).mean() if padded else self.task.length
-        return mean_interval(nats_N / tokens / np.log(2))
+        return mean_interval(nats_N / mean_tokens(self.model.process, rows) / np.log(2))
 
     def elbo(self, drawn: Sampler, key: jax.Array) -> np.ndarray | None:
         """The M-step ELBO (n,) of the held-out sequences or their exact cost, nats each; None where there is neither."""

@@ -134,6 +134,12 @@ class Process(Protocol):
         """The transition with pair potentials (D, S, S), or their factors, between its tokens, where the process has them."""
 
 
+def mean_tokens(process: Process, x_BL: np.ndarray) -> float:
+    """The mean number of tokens of sequences, where a pad is none."""
+    padded = process.longest is not None
+    return float((x_BL != process.vocab_size - 1).sum(1).mean()) if padded else x_BL.shape[1]
+
+
 def token_dtype(num_states: int) -> type:
     """The smallest dtype that tokens of so many states are kept in on the host; nobody else chooses one."""
     return np.uint8 if num_states <= 256 else np.int32

@@ -18,7 +18,7 @@ from lsd_jax.errors import InputError
 from lsd_jax.models import backbones
 from lsd_jax.models.causal import autoregressive_loss
 from lsd_jax.models.model import network_time
-from lsd_jax.processes.process import Process
+from lsd_jax.processes.process import Process, mean_tokens
 from lsd_jax.progress import MetricWriter, Progress
 from lsd_jax.training import losses
 
@@ -165,11 +165,11 @@ def train(
 
     state = parallel.start(initial, mesh, key_init)
     valid = validation[: training.validation_sequences]
-    length = valid.shape[1]
+    tokens = mean_tokens(process, valid)
 
     def bits_per_token(params, frozen, batch):
         del frozen
-        return loss_fn(params, batch).mean() / length / jnp.log(2)
+        return loss_fn(params, batch).mean() / tokens / jnp.log(2)
 
     value_and_grad = parallel.value_and_grad_over_data(bits_per_token, mesh, training.microbatch)
 
@@ -189,7 +189,9 @@ def train(
     start = int(state.step)
     count = _count(state.params)
     logging.info("training %s: %d parameters, steps %d to %d", training.loss, count, start, training.steps)
-    evaluate = functools.partial(validation_bits, jax.jit(parallel.on_every_device(loss_fn, mesh)), key_valid, valid)
+    evaluate = functools.partial(
+        validation_bits, jax.jit(parallel.on_every_device(loss_fn, mesh)), key_valid, valid, tokens
+    )
     progress, writer = Progress("train", training.steps, start, every=30.0), MetricWriter(folder)
     with contextlib.closing(manager), contextlib.closing(writer):
         with checkpoints.StopSignal() as stop:
@@ -232,9 +234,16 @@ def with_noise(key: jax.Array, x0_BL: jax.Array) -> tuple[jax.Array, jax.Array, 
 
 
 def validation_bits(
-    loss_fn: Callable, key: jax.Array, sequences: np.ndarray, params: Any, draws: int = 1, batch_size: int = 64
+    loss_fn: Callable,
+    key: jax.Array,
+    sequences: np.ndarray,
+    tokens: float,
+    params: Any,
+    draws: int = 1,
+    batch_size: int = 64,
 ) -> tuple[float, float]:
-    """Mean loss in bits per token over `sequences`, `draws` noise draws each, and its standard error over sequences."""
+    """Mean loss in bits per token over `sequences`, `draws` noise draws each, and its standard error over sequences; `tokens` is
+    their mean number of tokens."""
     batch_size = min(batch_size, len(sequences))
     starts = range(0, len(sequences) - batch_size + 1, batch_size)
     values = []
@@ -243,7 +252,7 @@ def validation_bits(
             batch = jnp.asarray(sequences[start : start + batch_size], jnp.int32)
             noisy = with_noise(jax.random.fold_in(jax.random.fold_in(key, draw), start), batch)
             values.append(np.asarray(loss_fn(params, noisy)))
-    bits = np.concatenate(values).reshape(draws, -1).mean(0) / sequences.shape[1] / np.log(2)
+    bits = np.concatenate(values).reshape(draws, -1).mean(0) / tokens / np.log(2)
     return float(bits.mean()), float(bits.std() / np.sqrt(len(bits)))
 
 

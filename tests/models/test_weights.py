@@ -44,7 +44,7 @@ def test_shipped_teacher_reaches_its_stated_bound():
     config, params, card = weights.load(weights.resolve("text_teacher.safetensors"))
     loss = jax.jit(SequenceLoss("denoising", DDiT(config), Absorbing(27, LogLinear())))
     rows = split_chunks(read_corpus())["validation"][:, :128][:64]
-    bits, error = validation_bits(loss, jax.random.key(0), rows, params)
+    bits, error = validation_bits(loss, jax.random.key(0), rows, 128, params)
     assert abs(bits - card["validation_bits"]) < 4 * error
     shuffled = np.random.default_rng(0).permuted(rows, axis=1)
-    assert validation_bits(loss, jax.random.key(0), shuffled, params)[0] > bits + 1
+    assert validation_bits(loss, jax.random.key(0), shuffled, 128, params)[0] > bits + 1

@@ -9,7 +9,7 @@ from scipy.linalg import expm
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.gaussian import DiscretizedGaussian
 from lsd_jax.processes.noise import Cosine, Exponential, Geometric, LogLinear
-from lsd_jax.processes.process import make_process
+from lsd_jax.processes.process import make_process, mean_tokens
 from lsd_jax.processes.uniform import Uniform
 
 S = 5
@@ -93,3 +93,9 @@ def test_make_process():
         make_process("uniform", S, LogLinear(), q_sigma=3.0)
     with pytest.raises(ValueError, match="^name='masked': choose one of"):
         make_process("masked", S, LogLinear())
+
+
+def test_a_pad_is_no_token():
+    rows = np.array([[0, 1, 4], [2, 4, 4]])
+    assert mean_tokens(Absorbing(S, LogLinear(), lengths=(0.0, 0.2, 0.3, 0.5)), rows) == 1.5
+    assert mean_tokens(Absorbing(S, LogLinear()), rows) == mean_tokens(Uniform(S, LogLinear()), rows) == 3
