@@ -27,7 +27,7 @@ from lsd_jax.metrics.molecules import table
 from lsd_jax.samplers.kernels.confidence import MARGIN, margin, ordered
 from lsd_jax.samplers.likelihood import path_costs
 from lsd_jax.samplers.simulate import draw_and_count
-from lsd_jax.tasks.molecules import VOCABULARIES
+from lsd_jax.tasks.smiles import VOCABULARIES
 from measurements.rows import SETS
 
 Measure = Callable[[jax.Array], jax.Array]  # log-probabilities (B, L, S) -> how early a position is revealed (B, L)

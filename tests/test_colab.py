@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from lsd_jax.models import chemnet
-from lsd_jax.tasks import molecules
+from lsd_jax.tasks import smiles
 
 FOLDER = pathlib.Path(__file__).parents[1] / "colab"
 SCRIPTS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
@@ -77,7 +77,7 @@ def test_notebooks_install_from_one_place_and_their_badges_open_them():
 
 def test_molecules_come_from_the_wheels_that_are_read():
     text = (FOLDER / "03_molecules.py").read_text()
-    for command in (*molecules._COMMANDS.values(), chemnet.INSTALL):
+    for command in (*smiles.COMMANDS.values(), chemnet.INSTALL):
         assert f'"{command.split()[-1]}"' in text, command
 
 

@@ -11,7 +11,7 @@ from lsd_jax.configs import molecules as molecule_configs
 from lsd_jax.experiment import stages
 from lsd_jax.experiment.records import read_rows
 from lsd_jax.experiment.report import page
-from lsd_jax.tasks import molecules
+from lsd_jax.tasks import molecules, smiles
 from tests.experiment.tiny import tiny
 
 # One student: of several at once tests/distill/test_distill_verb.py, and of several budgets the slow test below.
@@ -258,4 +258,4 @@ def test_molecules_are_sampled_without_their_data(tmp_path, capsys, monkeypatch)
     student.save(tmp_path / "student.json")
     stages.sample(config, tmp_path, student=str(tmp_path / "student.json"), count=4)
     drawn = capsys.readouterr().out.splitlines()
-    assert len(drawn) == 4 and all(len(molecules.tokenize(line)) == 5 for line in drawn)
+    assert len(drawn) == 4 and all(len(smiles.tokenize(line)) == 5 for line in drawn)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from lsd_jax.tasks.molecules import VOCABULARIES
+from lsd_jax.tasks.smiles import VOCABULARIES
 from measurements.structure import orders
 
 

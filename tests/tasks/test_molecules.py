@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import lsd_jax as lsd
-from lsd_jax.tasks import molecules
+from lsd_jax.tasks import molecules, smiles
 from lsd_jax.tasks.task import Judge
 
 pytest.importorskip("rdkit", reason='pip install "lsd_jax[molecules]"')
@@ -28,18 +28,18 @@ def task(file):
 
 
 def data_of(file, **changes) -> lsd.Data:
-    found = molecules.read_file(str(file))
-    vocab_size = 1 + len({token for smiles in found for token in molecules.tokenize(smiles)})
+    found = smiles.read_file(str(file))
+    vocab_size = 1 + len({token for line in found for token in smiles.tokenize(line)})
     return lsd.Data("molecules", **{"path": str(file), "vocab_size": vocab_size, "sequence_length": 16, **changes})
 
 
 def test_tokens_are_atoms_bonds_and_digits():
-    assert molecules.tokenize("C[nH]Br%12(Cl)=1") == ["C", "[nH]", "Br", "%12", "(", "Cl", ")", "=", "1"]
+    assert smiles.tokenize("C[nH]Br%12(Cl)=1") == ["C", "[nH]", "Br", "%12", "(", "Cl", ")", "=", "1"]
 
 
 def test_a_file_is_canonical_and_bad_lines_are_told(file, caplog):
     with caplog.at_level("WARNING"):
-        found = molecules.read_file(str(file))
+        found = smiles.read_file(str(file))
     assert "2 of 224 lines are no molecules and are left out, the first 'C1CC'" in caplog.text
     assert "NC1CCC1" in found and "C1CCC1N" not in found
 
@@ -93,7 +93,7 @@ def test_a_file_in_a_published_vocabulary_has_its_network(tmp_path):
     path = tmp_path / "mine.smi"
     path.write_text("\n".join(f"{'C' * a}{atom}{'C' * b}" for a in range(1, 12) for b in range(11) for atom in "NO"))
     task, model = lsd.make_task(data_of(path, vocab_size=31, sequence_length=22)), lsd.load_model("qm9")
-    assert task.vocabulary[:-1] == molecules.VOCABULARIES["qm9"] and task.decode(task.encode(["CCO"])[0]) == "CCO"
+    assert task.vocabulary[:-1] == smiles.VOCABULARIES["qm9"] and task.decode(task.encode(["CCO"])[0]) == "CCO"
     real = task.split("test")[:4]
     nonsense = np.where(real < 30, 29 - real, real)  # other tokens in the same places
     nats = [lsd.likelihood(model, lsd.sampler("euler", steps=8), rows, paths=1).mean() for rows in (real, nonsense)]
@@ -108,26 +108,24 @@ def test_bad_input_is_told(file, tmp_path):
         lsd.make_task(lsd.Data("molecules", path="nothing.smi", vocab_size=5))
     (tmp_path / "few.smi").write_text("CCO\n")
     with pytest.raises(lsd.InputError, match="holds 1 molecules; 100 are needed"):
-        molecules.read_splits(str(tmp_path / "few.smi"))
+        smiles.read_splits(str(tmp_path / "few.smi"))
 
 
 def test_a_missing_wheel_is_told_with_its_command(monkeypatch):
-    monkeypatch.setitem(molecules._FOLDERS, "qm9", ("no_such_package", "data"))
+    monkeypatch.setitem(smiles._FOLDERS, "qm9", ("no_such_package", "data"))
     with pytest.raises(
         FileNotFoundError, match=r"path='qm9': not installed; run: pip install --no-deps qm9pack==1.0.3"
     ):
-        molecules.read_splits("qm9")
+        smiles.read_splits("qm9")
 
 
 def test_moses_is_the_published_set():
     try:
-        rows = molecules._moses("test")
+        rows = smiles.moses("test")
     except FileNotFoundError as error:
         pytest.skip(str(error))
     assert len(rows) == 176_074
-    assert {token for smiles in rows[:20_000] for token in molecules.tokenize(smiles)} <= set(
-        molecules.VOCABULARIES["moses"]
-    )
+    assert {token for line in rows[:20_000] for token in smiles.tokenize(line)} <= set(smiles.VOCABULARIES["moses"])
 
 
 def test_a_molecule_is_drawn_and_what_is_none_is_red(task):

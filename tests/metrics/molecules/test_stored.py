@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lsd_jax.metrics.molecules import facts, pieces, stored
-from lsd_jax.tasks import molecules
+from lsd_jax.tasks.smiles import moses
 
 pytest.importorskip("rdkit", reason="RDKit is not installed: pip install rdkit")
 
@@ -16,7 +16,7 @@ pytest.importorskip("rdkit", reason="RDKit is not installed: pip install rdkit")
 @pytest.mark.parametrize("part", ["test", "test_scaffolds"])
 def test_the_statistics_hold_every_molecule(part):
     try:
-        smiles = molecules._moses(part)
+        smiles = moses(part)
     except FileNotFoundError as error:
         pytest.skip(str(error))
     found = facts.describe(smiles[::1000], filters=False)
