@@ -1,6 +1,5 @@
 """Orbax checkpoints of a state and, for training, of the data iterator; and a clean stop on SIGTERM or SIGINT."""
 
-import io
 import pathlib
 import shutil
 import signal
@@ -64,7 +63,7 @@ class Manager:
         Raises:
             ValueError: none can be read: truncated, or of another shape; the message names the newest one's folder.
         """
-        steps, reasons = sorted(self._manager.all_steps(), reverse=True), {}
+        steps, reasons, restored = sorted(self._manager.all_steps(), reverse=True), {}, {}
         if not steps:
             return state, iterator
         import orbax.checkpoint as ocp
@@ -74,8 +73,12 @@ class Manager:
         if iterator is not None:
             items["data"] = ocp.args.JsonRestore()
         for step in steps:
+
+            def read(step=step):
+                restored.update(self._manager.restore(step, args=ocp.args.Composite(**items)).items())
+
             try:
-                restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+                parallel.all_or_none(read)  # one that is read on one process alone is read on none
             except Exception as error:  # orbax, tensorstore and zarr each raise their own
                 reasons[step] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 continue
@@ -133,9 +136,15 @@ class _Staged:
         self._store, self._own = store, tempfile.TemporaryDirectory()
         self.folder = pathlib.Path(self._own.name)
         for file in store.glob("*.tar"):
+            if not file.stem.isdigit():
+                continue
             try:
-                with tarfile.open(fileobj=io.BytesIO(file.read_bytes())) as archive:
-                    archive.extractall(self.folder, filter="data")
+                with tempfile.TemporaryFile() as local:
+                    with file.open("rb") as remote:
+                        shutil.copyfileobj(remote, local)
+                    local.seek(0)
+                    with tarfile.open(fileobj=local) as archive:
+                        archive.extractall(self.folder, filter="data")
             except (tarfile.TarError, EOFError):
                 # Then it cannot be read, as one that is truncated on a disk.
                 (self.folder / file.stem).mkdir(exist_ok=True)
@@ -149,7 +158,7 @@ class _Staged:
 
         write_whole(self._store / f"{step}.tar", pack)
         for file in self._store.glob("*.tar"):
-            if int(file.stem) not in kept:
+            if file.stem.isdigit() and int(file.stem) not in kept:
                 file.unlink()
 
     def set_aside(self, step: int, target: pathlib.Path) -> None:

@@ -212,17 +212,18 @@ def _gathering(method: Callable[..., Any], args: tuple[Any, ...], options: dict[
     if not own:
         return method(*args, **options)
     layer, variables = context.module.unbind()
-    leaves, structure = jax.tree.flatten(args)
+    leaves, structure = jax.tree.flatten((args, options))
     places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
 
     def run(variables: Any, *arrays: jax.Array) -> Any:
         given = leaves.copy()
         for place, array in zip(places, arrays):
             given[place] = array
+        args, options = jax.tree.unflatten(structure, given)
         params = dict(variables["params"])
         params |= unboxed(_ordered_after({name: params[name] for name in own}, arrays))
         with linen.intercept_methods(_gathering):  # a backward pass runs this again, elsewhere
-            return layer.apply({**variables, "params": params}, *jax.tree.unflatten(structure, given), **options)
+            return layer.apply({**variables, "params": params}, *args, **options)
 
     return _call(run, variables, *(leaves[place] for place in places))
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
 
 import lsd_jax as lsd
 from lsd_jax import parallel, shards
@@ -219,6 +220,37 @@ def test_mistakes_are_told_in_one_line():
     lsd.shard_parameters(8)
     with pytest.raises(lsd.InputError, match="^parameter_shards=8: the model was made with 4; make it again after"):
         lsd.sample(model, lsd.sampler("euler", 2), jax.random.key(0), 8, length=LENGTH)
+
+
+class Film(linen.Module):
+    """A layer with parameters of its own that takes an array by name."""
+
+    @linen.compact
+    def __call__(self, x, *, by):
+        return x @ self.param("kernel", linen.initializers.normal(0.1), (64, 64)) * by
+
+
+class ByName(linen.Module):
+    @linen.compact
+    def __call__(self, x_BL, t):
+        h = linen.Embed(S + 1, 64)(x_BL)
+        return linen.Dense(S)(h + Film()(h, by=1 + h.mean(-1, keepdims=True)))
+
+
+def test_a_layer_that_takes_an_array_by_name_has_its_gradient():
+    module = ByName()
+    params = jax.device_get(module.init(jax.random.key(0), jnp.zeros((1, LENGTH), jnp.int32), jnp.zeros(1)))
+    loss, results = training.SequenceLoss("denoising", module, PROCESSES["absorbing"]), []
+    mean = lambda own, _, batch: loss(own, batch).mean()
+    for count in (1, 4):
+        lsd.shard_parameters(count)
+        mesh = parallel.data_mesh()
+        model = lsd.Diffusion.from_flax(module, params, PROCESSES["absorbing"])
+        batch = training.with_noise(jax.random.key(1), jnp.asarray(TOKENS))
+        gradient = jax.jit(parallel.value_and_grad_over_data(mean, mesh))(model.params, (), batch)[1]
+        results.append(jax.tree.leaves(parallel.whole(gradient)))
+    for one, other in zip(*results):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 class Plain:

@@ -4,8 +4,8 @@ A cost table over candidate times proposes a grid for each candidate order by it
 of the next smaller M, its widest steps halved, stand beside it: a grid fitted to a few dozen paths can lose to an untuned one.
 The cheapest on paths that nothing was fitted on wins, by the M-step ELBO of the student's own kernel. A *sweep* reveals one
 residue class of positions modulo M after the other: M parallel left-to-right (or right-to-left) passes. A *learned* order is a
-pattern found by local search from the best candidate, kept only if it is cheaper on unseen paths. At the end two orders may be
-*mixed*, each sequence taking one of them: that is judged by -log p, which bounds cannot tell.
+pattern found by local search from the best candidate, kept only if it is cheaper on unseen paths. At the end a sweep, or two
+orders *mixed*, each sequence taking one of them, may take the place of what won: that is judged by -log p, which bounds cannot tell.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from lsd_jax.samplers.likelihood import PathCosts
 GRIDS = ("optimal", "halving", "jys", "profile", *fixed_grids.FIXED_GRIDS)
 HALVING = ("halving", "jys")
 ORDERS = ("fixed", "auto", "learned")
-_ORDERS = 16  # of a sequence, for its -log p
+_ORDERS = 16  # of a sequence and a pattern, for its -log p
 _UNTUNED = ("uniform", "cosine")  # grids that stand beside the fitted one
 
 
@@ -75,11 +75,12 @@ def make_plans(
         table = Problem(model, kernel, *paths.repeated(settings.draws)).table(coupling, times)
         refitted = _grids(table, times, process, settings.grid, steps)
     plans: dict[int, Plan] = {}
+    single: dict[int, Plan] = {}  # those of least path KL, which has no use for a mixture
     for m in sorted(steps):
         offered = proposals[m]
         # An order reveals few distinct things, which a fitted grid can overfit; the divergences of the other processes are smooth.
-        if plans and settings.grid == "optimal" and process.jumps_once:
-            fewer = plans[max(plans)]
+        if single and settings.grid == "optimal" and process.jumps_once:
+            fewer = single[max(single)]
             offered = [*offered, Plan(fewer.coupling, split_times(process, fewer.times, m), {"source": "fewer steps"})]
         plan = _cheapest(unseen, offered, m)
         if refitted and plan.metrics["source"] == f"{settings.grid} grid":
@@ -88,12 +89,11 @@ def make_plans(
             plan = _learned(fitted, unseen, plan, settings.order_trials)
         if settings.refine and settings.grid == "optimal":
             plan = _refined(fitted, unseen, plan, 1 / points)
-        if settings.order != "fixed" and process.jumps_once:
-            plan = _mixed(unseen, plan)
-        plan.metrics["unseen_path_kl_nats"] = plan.metrics["cost_nats"] - reference
-        if plans and plan.metrics["cost_nats"] > plans[max(plans)].metrics["cost_nats"] + 1e-6:
-            logging.warning("M=%d costs more on unseen paths than M=%d: more paths would help", m, max(plans))
-        plans[m] = plan
+        if single and plan.metrics["cost_nats"] > single[max(single)].metrics["cost_nats"] + 1e-6:
+            logging.warning("M=%d costs more on unseen paths than M=%d: more paths would help", m, max(single))
+        single[m] = plan
+        plans[m] = _likelier(unseen, plan) if settings.order != "fixed" and process.jumps_once else plan
+        plans[m].metrics["unseen_path_kl_nats"] = plans[m].metrics["cost_nats"] - reference
     return plans
 
 
@@ -175,45 +175,68 @@ def _grids(table, times, process, method: str, steps: list[int]) -> dict[int, np
     return {m: fixed_grids.nearest_indices(method, len(times) - 1, m) for m in steps}
 
 
-def _mixed(unseen: Problem, plan: Plan) -> Plan:
-    """The plan, or a mixture of two orders instead where unseen sequences are clearly more probable under it.
+def _likelier(unseen: Problem, plan: Plan) -> Plan:
+    """The plan; or a sweep, or a mixture of two orders, where unseen sequences are more probable under it by a standard error.
 
     Path KL never prefers a mixture: its bound is the mean of its orders' bounds. Its likelihood gains from every order that
-    suits a sequence better than the others do.
+    suits a sequence better than the others do. One order is simpler than two, so a mixture has to be better than every single
+    one. The gains in the metrics are those of the sequences that chose.
     """
     steps, process = len(plan.times) - 1, unseen.model.process
-    sweeps = tuple(range(steps)), (0, *range(steps - 1, 0, -1))
-    offered = [(plan.coupling, plan.times), (_patterns(*sweeps), class_times(process, np.ones(steps) / steps))]
-    pattern = plan.coupling.pattern if plan.coupling.generator == "pattern" else ()
-    if pattern and pattern not in sweeps and not isinstance(pattern[0], tuple):
-        offered.append((_patterns(pattern, pattern[::-1]), plan.times))
+    if steps == 1:  # there is nothing to order
+        return plan
+    equal = class_times(process, np.ones(steps) / steps)
+    sweeps = list(dict.fromkeys([tuple(range(steps)), (0, *range(steps - 1, 0, -1))]))  # one with two steps
+    own = plan.coupling.pattern if plan.coupling.generator == "pattern" else ()
+    pairs = [(tuple(sweeps), equal)] if len(sweeps) > 1 else []
+    if own and _from_zero(own) not in sweeps and _from_zero(own[::-1]) != _from_zero(own):
+        pairs.append(((own, own[::-1]), plan.times))
 
     @functools.cache
-    def alone(row: tuple[int, ...], times: tuple[float, ...], orders: int) -> np.ndarray:
-        return unseen.nats(_patterns(row), np.asarray(times), orders)
+    def alone(row: tuple[int, ...], times: tuple[float, ...]) -> PathCosts:
+        return unseen.path_costs(_pattern(row), np.asarray(times), _ORDERS)
 
-    def weighted(coupling: Coupling, times: np.ndarray) -> np.ndarray:
-        """-log p (n,) over as many orders of every coupling, since more of them make it smaller."""
-        rows = coupling.pattern if coupling.generator == "pattern" else ()
-        if not rows:
-            return PathCosts(unseen.nats(coupling, times, _ORDERS), False).weighted()
-        rows = rows if isinstance(rows[0], tuple) else (rows,)
-        few = min(_ORDERS // len(rows), len(rows[0]))
-        return PathCosts(np.concatenate([alone(row, tuple(times), few) for row in rows], 1), False).weighted()
+    def together(rows: Sequence[tuple[int, ...]], times: np.ndarray) -> PathCosts:
+        each = [alone(row, tuple(times)) for row in rows]
+        return PathCosts(np.concatenate([costs.nats_NK for costs in each], 1), all(costs.exact for costs in each))
 
-    nats = [weighted(*pair) for pair in offered]
-    means = [float(own.mean()) for own in nats]
-    logging.info("M=%d: -log p of unseen sequences %s, mixtures last", steps, np.round(means, 3).tolist())
-    best = int(np.argmin(means))
-    gains = nats[0] - nats[best]
-    if (gain := float(gains.mean())) <= gains.std() / np.sqrt(len(gains)):  # one order is simpler than two
-        return plan._replace(metrics=plan.metrics | {"mixture_gain_nats": 0.0})
-    own = {"cost_nats": unseen.cost(*offered[best]), "mixture_gain_nats": gain, "source": "mixture of two orders"}
-    return Plan(*offered[best], plan.metrics | own)
+    best, gains = plan, {}
+    costs = together([own], plan.times) if own else unseen.path_costs(plan.coupling, plan.times, _ORDERS)
+    for kind, offered in (("sweep", [((row,), equal) for row in sweeps]), ("mixture", pairs)):
+        found = [(together(*pair), pair) for pair in offered]
+        means = [float(other.weighted().mean()) for other, _ in found]
+        logging.info("M=%d: -log p of unseen sequences %.3f, %ss %s", steps, costs.weighted().mean(), kind, means)
+        gains[f"{kind}_gain_nats"] = 0.0
+        if found:
+            other, (rows, times) = found[int(np.argmin(means))]
+            gains[f"{kind}_gain_nats"] = _clear_gain(costs, other)
+        if gains[f"{kind}_gain_nats"]:
+            metrics = {"source": kind, "cost_nats": unseen.cost(_pattern(*rows), times)}
+            best, costs = Plan(_pattern(*rows), times, metrics), other
+    return best._replace(metrics=best.metrics | gains)
 
 
-def _patterns(*patterns: tuple[int, ...]) -> Coupling:
-    return Coupling("low_discrepancy", "pattern", patterns)
+def _clear_gain(costs: PathCosts, other: PathCosts) -> float:
+    """By how many nats others are below; 0 where that is not above a standard error.
+
+    With some of the orders a weighted mean is too high. What all orders would take off the first is taken off: about as much as
+    all those that are there take off the mean of half of them.
+    """
+    nats = costs.weighted()
+    if not costs.exact:
+        nats = 2 * nats - costs.weighted(costs.nats_NK.shape[1] // 2)
+    gains = nats - other.weighted()
+    return float(gains.mean()) if len(gains) > 1 and gains.mean() > gains.std(ddof=1) / np.sqrt(len(gains)) else 0.0
+
+
+def _pattern(*rows: tuple[int, ...]) -> Coupling:
+    return Coupling("low_discrepancy", "pattern", rows if len(rows) > 1 else rows[0])
+
+
+def _from_zero(pattern: tuple[int, ...]) -> tuple[int, ...]:
+    """The cyclic shift that starts with 0: all shifts are one order."""
+    start = pattern.index(0)
+    return pattern[start:] + pattern[:start]
 
 
 def class_times(process: Process, shares: np.ndarray) -> np.ndarray:

@@ -15,12 +15,13 @@ from lsd_jax.processes.potentials import Factors
 from lsd_jax.samplers.bridge import reveal_thresholds
 from lsd_jax.samplers.coupling import IID, Coupling
 from lsd_jax.samplers.kernel import Kernel
-from lsd_jax.samplers.likelihood import nats_along
+from lsd_jax.samplers.likelihood import PathCosts, all_orders, nats_along
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import Schedule, neutral
 
 _JUDGED_ORDERS = 2  # of every unseen path
 _SEQUENCES = 16  # at most so many in each of several orders
+_TABLE = 1024  # orders: of a coupling with more, random ones are drawn
 
 
 class Plan(NamedTuple):
@@ -54,39 +55,37 @@ class Problem(NamedTuple):
         thresholds = np.asarray(reveal_thresholds(self.keys, process, coupling, length))
         return float(self._along(self.keys, self.tokens, thresholds, times).mean())
 
-    def nats(self, coupling: Coupling, times: np.ndarray, orders: int) -> np.ndarray:
-        """-log p (n, K) of some of the sequences under the kernel on a grid, in each of at most `orders` orders of a coupling.
+    def path_costs(self, coupling: Coupling, times: np.ndarray, orders: int) -> PathCosts:
+        """-log p of some of the sequences under the kernel on a grid, in each order of a coupling, or in `orders` random ones of them.
 
-        All orders of a pattern whose steps reveal whole ranks, or some of them, evenly spaced; else random ones. A few sequences
-        in many orders tell couplings apart: the same sequences are compared.
+        A few sequences in many orders tell couplings apart: the same sequences are compared.
         """
         length = self.tokens.shape[1]
         some = slice(0, _SEQUENCES * _JUDGED_ORDERS, _JUDGED_ORDERS)
         rows, keys = self.tokens[some], self.keys[some]
-        found = coupling.all_thresholds(length) if coupling.generator == "pattern" else None
-        if found is None or not self._aligned(coupling, times):
-            found = np.asarray(coupling.thresholds(sequence_keys(self.keys[0], orders), length))
-        found = found[np.linspace(0, len(found) - 1, min(len(found), orders)).astype(int)]
-        repeated = jnp.repeat(keys, len(found)), np.repeat(rows, len(found), 0), np.tile(found, (len(rows), 1))
-        return self._along(*repeated, times).reshape(len(rows), -1)
+        found = all_orders(self.model, self._sampler(coupling, times), _TABLE)
+        if exact := found is not None and len(found) <= orders:
+            chosen = found
+        elif found is not None:
+            chosen = found[np.random.default_rng(0).permutation(len(found))[:orders]]
+        else:
+            chosen = np.asarray(coupling.thresholds(sequence_keys(self.keys[0], orders), length))
+        repeated = jnp.repeat(keys, len(chosen)), np.repeat(rows, len(chosen), 0), np.tile(chosen, (len(rows), 1))
+        return PathCosts(self._along(*repeated, times).reshape(len(rows), -1), exact)
 
-    def _aligned(self, coupling: Coupling, times: np.ndarray) -> bool:
-        """Whether every step reveals whole ranks of the coupling's table."""
-        ends = np.asarray(self.model.process.mask_share(jnp.asarray(times[1:-1], jnp.float32)), np.float64)
-        ends = ends * coupling.ranks(self.tokens.shape[1])
-        return bool((np.abs(ends - np.round(ends)) < 1e-2).all())
+    def _sampler(self, coupling: Coupling, times: np.ndarray) -> Sampler:
+        schedule = Schedule(jnp.asarray(times, jnp.float32), neutral(len(times) - 1))
+        return Sampler(schedule, self.kernel, coupling, self.tokens.shape[1])
 
     def _along(self, keys: jax.Array, tokens: np.ndarray, thresholds: np.ndarray, times: np.ndarray) -> np.ndarray:
         """-log p (n,) of sequences, each in the order of its thresholds (n, L).
 
         The order goes in as an array, so that all orders share one compilation.
         """
-        process, length = self.model.process, tokens.shape[1]
-        schedule = Schedule(jnp.asarray(times, jnp.float32), neutral(len(times) - 1))
-        size = max(parallel.PASS_BYTES // (4 * process.vocab_size * length), 1) * parallel.data_mesh().size
-        sampler = Sampler(schedule, self.kernel, IID, length)
+        logits_bytes = 4 * self.model.process.vocab_size * tokens.shape[1]
+        size = max(parallel.PASS_BYTES // logits_bytes, 1) * parallel.data_mesh().size
         arrays = keys, tokens.astype(np.int32), thresholds
-        return nats_along(self.model, sampler, arrays, min(size, len(self.tokens)))
+        return nats_along(self.model, self._sampler(IID, times), arrays, min(size, len(self.tokens)))
 
 
 def problems(model: Diffusion, kernel: Kernel, paths: TeacherPaths, draws: int) -> tuple[Problem, Problem]:
@@ -97,8 +96,8 @@ def problems(model: Diffusion, kernel: Kernel, paths: TeacherPaths, draws: int) 
     devices = parallel.data_mesh().size
     count = len(paths.states) // 4 // devices * devices
     fitted = paths.part(slice(len(paths.states) - count))
-    unseen = paths.part(slice(len(paths.states) - count, None)) if count else paths
-    return (
-        Problem(model, kernel, *fitted.repeated(draws)),
-        Problem(model, kernel, *unseen.repeated(_JUDGED_ORDERS)),
-    )
+    if count:
+        judged = paths.part(slice(len(paths.states) - count, None)).repeated(_JUDGED_ORDERS)
+    else:
+        judged = paths.repeated(_JUDGED_ORDERS, first=draws)
+    return Problem(model, kernel, *fitted.repeated(draws)), Problem(model, kernel, *judged)

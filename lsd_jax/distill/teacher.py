@@ -53,10 +53,11 @@ class TeacherPaths:
         """Some of the paths."""
         return dataclasses.replace(self, states=self.states[part], key_data=self.key_data[part])
 
-    def repeated(self, draws: int) -> tuple[np.ndarray, jax.Array]:
-        """Tokens (P draws, L) and keys (P draws,): every path `draws` times in sequence, first with its own key."""
+    def repeated(self, draws: int, first: int = 0) -> tuple[np.ndarray, jax.Array]:
+        """Tokens (P draws, L) and keys (P draws,): every path with its draws `first`, `first + 1`, ... in sequence; draw 0 is its
+        own key."""
         key_P = jax.random.wrap_key_data(jnp.asarray(self.key_data))
-        copies = [key_P] + [fold_each(key_P, i) for i in range(1, draws)]
+        copies = [fold_each(key_P, i) if i else key_P for i in range(first, first + draws)]
         keys = jnp.stack([jax.random.key_data(copy) for copy in copies], 1).reshape(-1, self.key_data.shape[1])
         return np.repeat(self.tokens, draws, 0), jax.random.wrap_key_data(keys)
 

@@ -15,6 +15,7 @@ from typing import Any
 from absl import logging
 
 from lsd_jax import parallel
+from lsd_jax.errors import InputError
 from lsd_jax.files import in_store, is_partial, store_of
 
 BEAT = 10.0  # seconds between two renewals of a claim in a store
@@ -30,6 +31,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
 
     Raises:
         FileExistsError: another run is in it; on every process.
+        ValueError: a store's object `lock` is something else.
     """
     lock = _claimed if in_store(workdir) else _flocked
     with contextlib.ExitStack() as held:
@@ -107,14 +109,24 @@ class Claim:
                 logging.warning("%s could not be renewed: %s", self._address, error)
 
     def drop(self) -> None:
-        """Takes the claim back, if it is still this run's."""
-        self._remove(self._own["run"])
+        """Takes the claim back, if it is still this run's; what was made stands where the store is away."""
+        try:
+            self._remove(self._own["run"])
+        except Exception as error:  # gcsfs and s3fs each raise their own
+            logging.warning("%s could not be removed: %s", self._address, error)
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            return json.loads(self._store.cat_file(self._address))
+            held = json.loads(self._store.cat_file(self._address))
         except FileNotFoundError:
             return None
+        except ValueError:
+            held = None
+        if not isinstance(held, dict) or self._own.keys() - held.keys():  # of a directory that was copied from a disk
+            raise InputError(
+                f"workdir={str(self._workdir)!r}: its object `lock` is no claim of a run; delete {self._address}"
+            )
+        return held
 
     def _remove(self, run: str) -> None:
         if (self._read() or {}).get("run") == run:

@@ -89,6 +89,8 @@ def check_values(config: ml_collections.ConfigDict) -> None:
             raise InputError(f"config.{field}={value!r}: must be a number")
         if not several and isinstance(value, float) and field in _WHOLE:
             raise InputError(f"config.{field}={value!r}: must be a whole number")
+        if several and field == "student.coupling.pattern":  # one row of ranks, or several
+            value = [rank for row in value for rank in (row if isinstance(row, tuple | list) else (row,))]
         for number in value if several else (value,):
             whole = isinstance(number, int) and not isinstance(number, bool)
             if several and not (whole or (isinstance(number, float) and field in _REAL)):

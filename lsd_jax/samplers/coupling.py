@@ -86,14 +86,19 @@ class Coupling:
 
     def ranks(self, length: int) -> int:
         """How many ranks the generator's table has, each a threshold's interval of the same size; 0 where there is no table."""
-        if self.name != "low_discrepancy" or self.generator in orders.KRONECKER:
-            return 0
-        return int(orders.rank_table(self.generator, length, self.shape, self.pattern).max()) + 1
+        return int(self._table(length).max(initial=-1)) + 1
 
-    def all_thresholds(self, length: int) -> np.ndarray | None:
-        """Thresholds (K, L) of every cyclic shift of the generator's table, in the middle of the ranks; None without one."""
-        if not self.ranks(length):
-            return None
+    def shifts(self, length: int) -> int:
+        """How many cyclic shifts the generator's table has; 0 where there is no table."""
+        return self._table(length).size
+
+    def _table(self, length: int) -> np.ndarray:
+        if self.name != "low_discrepancy" or self.generator in orders.KRONECKER:
+            return np.zeros((0, 0), np.int32)
+        return orders.rank_table(self.generator, length, self.shape, self.pattern)
+
+    def all_thresholds(self, length: int) -> np.ndarray:
+        """Thresholds (K, L) of every cyclic shift of the generator's table, in the middle of the ranks."""
         return orders.shifted_thresholds(self.generator, length, self.shape, self.pattern)
 
 

@@ -139,8 +139,13 @@ def _check(record: dict[str, Any]) -> None:
         if len({np.shape(entry.get("left", ())) for entry in _entries(record)}) > 1:
             raise InputError("'potentials' has factors of several ranks, or factors and tables")
         for entry in _entries(record):
-            distance = entry.get("distance", 0)
-            if not 0 <= entry.get("step", -1) < steps or distance < 1 or (distance > 1 and not process.jumps_once):
+            step, distance = entry.get("step"), entry.get("distance")
+            farthest = record["sequence_length"] - 1 if process.jumps_once else 1
+            if (
+                type(step) is not int
+                or type(distance) is not int
+                or not (0 <= step < steps and 0 < distance <= farthest)
+            ):
                 raise InputError("'potentials' names a step or distance that does not exist")
             _check_table(entry, process.vocab_size, process.jumps_once)
 

@@ -50,14 +50,22 @@ class PathCosts(NamedTuple):
         count = count or self.nats_NK.shape[1]
         groups = self.nats_NK.shape[1] // count
         nats_NGK = self.nats_NK[:, : groups * count].reshape(-1, groups, count)
-        least_NG1 = nats_NGK.min(-1, keepdims=True)
-        return (least_NG1[..., 0] - np.log(np.exp(least_NG1 - nats_NGK).mean(-1))).mean(1)
+        return -_log_mean_exp(-nats_NGK).mean(1)
 
     @property
     def effective_paths(self) -> np.ndarray:
-        """The effective sample size (n,) of the K paths, between 1 and K: near 1 the weighted mean is still far above."""
-        weights_NK = np.exp(self.nats_NK.min(1, keepdims=True) - self.nats_NK)
-        return weights_NK.sum(1) ** 2 / (weights_NK**2).sum(1)
+        """The effective sample size (n,) of the K paths, between 1 and K: near 1 the weighted mean is still far above. 0 where a
+        sequence is impossible."""
+        weights_NK = np.exp(np.nan_to_num(self.nats_NK.min(1, keepdims=True), posinf=0.0) - self.nats_NK)
+        return weights_NK.sum(1) ** 2 / np.maximum((weights_NK**2).sum(1), 1e-300)
+
+
+def _log_mean_exp(logs: np.ndarray) -> np.ndarray:
+    """log of the mean of exp over the last axis; -inf where all are."""
+    top = logs.max(-1, keepdims=True)
+    top = np.where(np.isneginf(top), 0.0, top)
+    with np.errstate(divide="ignore"):
+        return top[..., 0] + np.log(np.exp(logs - top).mean(-1))
 
 
 def likelihood(
@@ -69,7 +77,8 @@ def likelihood(
     key: jax.Array | None = None,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """-log p(x) under the few-step sampler, (n,) in nats, importance-weighted over `paths` reveal orders or noising paths.
+    """-log p(x) under the few-step sampler, (n,) in nats, importance-weighted over `paths` reveal orders or noising paths; inf for
+    a sequence of a length that the process never draws.
 
     It is unbiased in p, so that its mean is at or above -log p(x) and falls with more paths. It is exact where the kernel's order
     is a function of the state, and where the sampler has at most four times as many orders as `paths` (a learned pattern, or two).
@@ -125,8 +134,8 @@ def path_costs(
     keys, rows = sequence_keys(key, len(tokens)), tokens.astype(np.int32)
     if sampler.kernel.nll is not None:
         return PathCosts(nats_along(model, sampler, (keys, rows), batch_size, progress=progress)[:, None], True)
-    found = all_orders(model, sampler) if paths > 1 else None
-    if found is not None and len(found) <= 4 * paths:
+    found = all_orders(model, sampler, 4 * paths) if paths > 1 else None
+    if found is not None:
         thresholds = np.tile(found, (len(rows), 1))
         keys, rows = jnp.repeat(keys, len(found)), np.repeat(rows, len(found), 0)
         costs = nats_along(model, sampler, (keys, rows, thresholds), batch_size, progress=progress)
@@ -183,19 +192,20 @@ def _batch_nats(mesh, of_bridges, model, sampler, batch):
     return parallel.map_over_data(local, mesh)((model, sampler), batch)
 
 
-def all_orders(model: Diffusion, sampler: Sampler) -> np.ndarray | None:
-    """Thresholds (K, L) of all K equally likely reveal orders of a sampler bound to a length; None where they are no few.
+def all_orders(model: Diffusion, sampler: Sampler, most: int) -> np.ndarray | None:
+    """Thresholds (K, L) of all K equally likely reveal orders of a sampler bound to a length; None where they are more than `most`.
 
     A table of ranks has as many orders as cyclic shifts, if every step reveals whole ranks.
     """
-    thresholds_KL = sampler.coupling.all_thresholds(sampler.length) if model.process.jumps_once else None
-    if thresholds_KL is None:
+    coupling, length = sampler.coupling, sampler.length
+    if not model.process.jumps_once or not 0 < coupling.shifts(length) <= most:
         return None
-    ends = _survival(model, sampler)
+    # The coupling has no say in it, and all orders share one compilation.
+    ends = _survival(model, dataclasses.replace(sampler, coupling=IID))
     if ends is None:
         return None
-    off = ends * sampler.coupling.ranks(sampler.length)
-    return thresholds_KL if (np.abs(off - np.round(off)) < _ALIGNED).all() else None
+    off = ends * coupling.ranks(length)
+    return coupling.all_thresholds(length) if (np.abs(off - np.round(off)) < _ALIGNED).all() else None
 
 
 @jax.jit

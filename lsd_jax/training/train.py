@@ -22,6 +22,7 @@ from lsd_jax.processes.process import Process, mean_tokens
 from lsd_jax.progress import MetricWriter, Progress
 from lsd_jax.training import losses
 
+_VALIDATED = 64  # sequences at a time
 _FINAL_DRAWS = 8  # of noise per validation sequence, once training is over: the number goes on the card
 LOSSES = ("denoising", "score_entropy", "autoregressive")
 
@@ -165,6 +166,7 @@ def train(
 
     state = parallel.start(initial, mesh, key_init)
     valid = validation[: training.validation_sequences]
+    valid = valid[: len(valid) // _VALIDATED * _VALIDATED or len(valid)]  # whole batches
     tokens = mean_tokens(process, valid)
 
     def bits_per_token(params, frozen, batch):
@@ -200,11 +202,13 @@ def train(
                 done = step + 1
                 stopping = stop.agreed(wait=done == training.steps)
                 if done % 50 == 0 or done == training.steps:
-                    _check_finite(loss, training, done)
+                    _check_finite("loss", loss, training, done)
                     progress(done, bits=loss)
                     writer(done, loss_bits=loss)
                 if done % training.checkpoint_every == 0 or done == training.steps or stopping:
-                    _check_finite(loss, training, done)
+                    # The loss is that of the parameters before this step.
+                    _check_finite("loss", loss, training, done)
+                    _check_finite("largest parameter", _largest(state.params), training, done)
                     manager.save(done, state, batches)
                 if done % training.validate_every == 0 and done < training.steps:
                     bits, error = evaluate(state.ema)
@@ -217,11 +221,11 @@ def train(
     return parallel.whole(state.ema), {"validation_bits": bits, "standard_error": error}
 
 
-def _check_finite(loss: jax.Array, training: TrainingSettings, done: int) -> None:
-    """Raises ValueError at the first loss that is not a number, before it reaches a log or a checkpoint."""
-    if not np.isfinite(loss):
+def _check_finite(name: str, value: jax.Array, training: TrainingSettings, done: int) -> None:
+    """Raises ValueError at the first value that is not a number, before it reaches a log or a checkpoint."""
+    if not np.isfinite(value):
         raise InputError(
-            f"learning_rate={training.learning_rate}: too large; the loss is {float(loss)} at step {done}. The newest checkpoint "
+            f"learning_rate={training.learning_rate}: too large; the {name} is {float(value)} at step {done}. The newest checkpoint "
             "is from before"
         )
 
@@ -240,7 +244,7 @@ def validation_bits(
     tokens: float,
     params: Any,
     draws: int = 1,
-    batch_size: int = 64,
+    batch_size: int = _VALIDATED,
 ) -> tuple[float, float]:
     """Mean loss in bits per token over `sequences`, `draws` noise draws each, and its standard error over sequences; `tokens` is
     their mean number of tokens."""
@@ -254,6 +258,11 @@ def validation_bits(
             values.append(np.asarray(loss_fn(params, noisy)))
     bits = np.concatenate(values).reshape(draws, -1).mean(0) / tokens / np.log(2)
     return float(bits.mean()), float(bits.std() / np.sqrt(len(bits)))
+
+
+@jax.jit
+def _largest(params: Any) -> jax.Array:
+    return jnp.stack([jnp.abs(leaf).max() for leaf in jax.tree.leaves(params)]).max()
 
 
 def _count(params: Any) -> int:

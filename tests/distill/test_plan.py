@@ -62,8 +62,10 @@ def test_plans_are_judged_on_paths_that_they_were_not_fitted_on():
     rows = lambda problem: {row.tobytes() for row in problem.tokens}
     assert not rows(fitted) & rows(unseen)
     assert len({key.tobytes() for key in np.asarray(jax.random.key_data(unseen.keys))}) == 32  # two orders of each
-    _, again = plan.problems(oracle(), TWEEDIE, paths.part(slice(8)), 1)
+    few, again = plan.problems(oracle(), TWEEDIE, paths.part(slice(8)), 3)
     assert len(again.tokens) == 2 * 8  # too few paths for a quarter: other orders of the same
+    keys = [{key.tobytes() for key in np.asarray(jax.random.key_data(own.keys))} for own in (few, again)]
+    assert not keys[0] & keys[1]
 
 
 def test_the_judge_is_the_kernel_s_own_elbo():
@@ -117,23 +119,84 @@ def test_a_learned_order_beats_a_bad_one_on_unseen_sequences():
     assert unseen.cost(found.coupling, found.times) < unseen.cost(*blocks) - 1
 
 
-def test_two_sweeps_are_mixed_only_where_unseen_sequences_are_more_probable():
-    """A sequence's probability is the mean of both orders'; its bound is the mean of the bounds, which is never the smaller."""
-    process, sequences = Absorbing(2, LogLinear()), all_sequences(2, 6)
-    probs = np.random.default_rng(1).dirichlet(np.full(64, 0.15))
-    model = Diffusion.from_function(enumerated_log_posterior(process, probs, 6), process, "log_posterior")
-    draw = lambda seed: sequences[np.random.default_rng(seed).choice(64, 64, p=probs)].astype(np.int32)
-    unseen, fresh = (Problem(model, TWEEDIE, draw(k), sequence_keys(jax.random.key(k), 64)) for k in range(2))
-    times, sweeps = plan.class_times(process, np.ones(3) / 3), ((0, 1, 2), (0, 2, 1))
-    left, right = (Plan(Coupling("low_discrepancy", "pattern", sweep), times, {}) for sweep in sweeps)
+SWEEPS = (0, 1, 2), (0, 2, 1)
+THIRDS = np.linspace(1, 0, 4)
 
-    assert plan._mixed(unseen, left) == left._replace(metrics={"mixture_gain_nats": 0.0})
-    mixed = plan._mixed(unseen, right)
-    assert mixed.coupling.pattern == sweeps and mixed.metrics["mixture_gain_nats"] > 0.01
-    weighted = lambda own: PathCosts(fresh.nats(own.coupling, times, 16), True).weighted()
-    each, found = np.stack([weighted(left), weighted(right)]), weighted(mixed)
-    np.testing.assert_allclose(found, -np.log(np.exp(-each).mean(0)), rtol=1e-5)
-    assert found.mean() < each[1].mean() - 0.01
+
+def enumerated(seed: int) -> Problem:
+    """64 sequences of an arbitrary distribution over six bits, and its exact network."""
+    process, sequences = Absorbing(2, LogLinear()), all_sequences(2, 6)
+    rng = np.random.default_rng(seed)
+    probs = rng.dirichlet(np.full(64, 0.15))
+    model = Diffusion.from_function(enumerated_log_posterior(process, probs, 6), process, "log_posterior")
+    tokens = sequences[np.random.default_rng(0).choice(64, 64, p=probs)].astype(np.int32)
+    return Problem(model, TWEEDIE, tokens, sequence_keys(jax.random.key(0), 64))
+
+
+def pattern(*rows) -> Coupling:
+    return Coupling("low_discrepancy", "pattern", rows if len(rows) > 1 else rows[0])
+
+
+@pytest.mark.parametrize(
+    ("seed", "start", "kind", "wanted"),
+    [
+        (1, pattern(SWEEPS[0]), "", pattern(SWEEPS[0])),
+        (1, pattern(SWEEPS[1]), "sweep", pattern(SWEEPS[0])),
+        (1, SPREAD, "sweep", pattern(SWEEPS[0])),
+        (5, pattern(SWEEPS[0]), "mixture", pattern(*SWEEPS)),
+    ],
+)
+def test_another_order_or_two_are_taken_where_unseen_sequences_are_more_probable(seed, start, kind, wanted):
+    unseen = enumerated(seed)
+    found = plan._likelier(unseen, Plan(start, THIRDS, {}))
+    assert found.coupling == wanted
+    nats = {one: unseen.path_costs(one, THIRDS, 16).weighted() for one in (start, wanted)}
+    gains = nats[start] - nats[wanted]
+    for name in ("sweep", "mixture"):
+        told = found.metrics[f"{name}_gain_nats"]
+        assert told == (pytest.approx(gains.mean(), abs=0.05 if start == SPREAD else 1e-5) if name == kind else 0)
+    assert not kind or gains.mean() > gains.std() / 8
+
+
+def test_a_mixture_is_the_mean_of_its_orders_probabilities():
+    """Its bound is the mean of their bounds, which is never the smaller of the two."""
+    unseen = enumerated(1)
+    costs = [unseen.path_costs(pattern(*rows), THIRDS, 16) for rows in ((SWEEPS[0],), (SWEEPS[1],), SWEEPS)]
+    assert all(own.exact for own in costs) and [own.nats_NK.shape[1] for own in costs] == [3, 3, 6]
+    each = np.stack([own.weighted() for own in costs[:2]])
+    np.testing.assert_allclose(costs[2].weighted(), -np.log(np.exp(-each).mean(0)), rtol=1e-5)
+    np.testing.assert_allclose(costs[2].elbo, np.mean([own.elbo for own in costs[:2]], 0), rtol=1e-5)
+
+
+def test_some_orders_are_not_taken_for_all():
+    """Euler reveals at its own pace where the noise is not log-linear, and a split step reveals parts of ranks."""
+    assert not enumerated(1)._replace(model=oracle(noise="geometric")).path_costs(pattern(SWEEPS[0]), THIRDS, 16).exact
+    own = problem()._replace(model=oracle(noise="geometric"))
+    times = plan.class_times(own.model.process, np.ones(4) / 4)
+    for kernel, exact in ((TWEEDIE, True), (EULER, False)):
+        costs = own._replace(kernel=kernel).path_costs(pattern((0, 1, 2, 3)), times, 16)
+        assert costs.exact == exact and costs.nats_NK.shape == (16, 4 if exact else 16)
+
+
+def test_more_orders_alone_are_no_gain():
+    """Of one law with many orders, some are worse than all by what they are fewer; that is no reason to leave it."""
+    rng, bias, told = np.random.default_rng(0), [], []
+    for _ in range(40):
+        nats_NK = rng.normal(100, 2, (16, 4096)) + rng.normal(0, 5, (16, 1))
+        few, every = PathCosts(nats_NK[:, :16], False), PathCosts(nats_NK, True)
+        bias.append((few.weighted() - every.weighted()).mean())
+        told.append(plan._clear_gain(few, every))
+    assert np.mean(bias) > 0.3 and np.mean(np.array(told) > 0) < 0.5 and np.mean(told) < np.mean(bias) / 2
+    better = PathCosts(every.nats_NK - 1, True)
+    assert plan._clear_gain(every, better) == pytest.approx(1) and plan._clear_gain(better, every) == 0
+    assert plan._clear_gain(PathCosts(nats_NK[:1], True), PathCosts(nats_NK[:1] - 1, True)) == 0  # one sequence
+
+
+def test_with_one_or_two_steps_there_is_little_to_order():
+    one = Plan(SPREAD, np.array([1.0, 0.0]), {})
+    assert plan._likelier(enumerated(1), one) == one
+    two = plan._likelier(enumerated(1), Plan(SPREAD, np.array([1.0, 0.5, 0.0]), {}))
+    assert two.metrics["mixture_gain_nats"] == 0 and two.coupling in (SPREAD, pattern((0, 1)))
 
 
 def test_refinement_is_kept_only_if_unseen_paths_agree():

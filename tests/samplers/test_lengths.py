@@ -14,7 +14,7 @@ from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import LogLinear
 from lsd_jax.samplers.continuous import continuous_time_nats
 from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.samplers.likelihood import path_costs
+from lsd_jax.samplers.likelihood import PathCosts, path_costs
 from tests.samplers.enumeration import frequencies, total_variation
 
 S, L, PAD = 3, 3, 2
@@ -123,6 +123,19 @@ def test_alignment_starts_the_student_from_the_teachers_length():
     start = np.asarray(perturbed_prior(jax.random.split(jax.random.key(0), len(teacher)), process, teacher, 2))
     np.testing.assert_array_equal(start == PAD, np.asarray(teacher) == PAD)
     assert 0.1 < (start[start != PAD] != process.mask).mean() < 0.9
+
+
+def test_a_length_that_is_never_drawn_has_probability_zero():
+    process = Absorbing(S, LogLinear(), (0.0, 0.5, 0.0, 0.5))
+    model = lsd.Diffusion.from_function(lambda tokens, t: jnp.zeros((*tokens.shape, S)), process, "log_posterior")
+    rows = np.array([[0, 1, 1], [0, 1, PAD], [1, PAD, PAD]])
+    for paths in (1, 4):
+        nats = lsd.likelihood(model, lsd.sampler("euler", 2), rows, paths=paths)
+        assert np.isposinf(nats[1]) and np.isfinite(nats[[0, 2]]).all()
+    costs = PathCosts(np.array([[1.0, 2.0], [np.inf, np.inf], [1.0, np.inf]]), True)
+    np.testing.assert_allclose(costs.weighted()[[0, 2]], [1.379885, 1 + np.log(2)], rtol=1e-5)
+    assert np.isposinf(costs.weighted()[1]) and costs.effective_paths[1:].tolist() == [0, 1]
+    assert np.isnan(PathCosts(np.array([[np.nan, 1.0]]), True).weighted()).all()
 
 
 def test_what_does_not_fit_is_told():

@@ -161,6 +161,24 @@ def test_a_second_run_is_told_at_once_and_the_claim_goes_with_its_run(run):
     assert FakeS3.objects == {}
 
 
+@pytest.mark.parametrize("content", [b"process 123 on host", b"{}", b"[]"])
+def test_what_is_no_claim_is_told_in_one_line(run, content):
+    """The lock of a run directory that was copied from a disk, for one."""
+    FakeS3.objects["bucket/run/lock"] = content
+    with pytest.raises(
+        ValueError, match=r"^workdir='s3://bucket/run': its object `lock` is no claim .*; delete s3://bucket/run/lock$"
+    ):
+        with lock.locked(run):
+            pass
+    assert FakeS3.objects["bucket/run/lock"] == content
+
+
+def test_a_store_that_is_away_at_the_end_does_not_end_a_finished_run_with_an_error(run, monkeypatch, caplog):
+    with caplog.at_level("WARNING"), lock.locked(run):
+        monkeypatch.setattr(FakeS3, "cat_file", lambda *args: 1 / 0)
+    assert "lock could not be removed: " in caplog.text
+
+
 def test_a_run_of_this_machine_that_was_killed_is_succeeded_at_once(run, monkeypatch):
     killed = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     started = lock._started(killed.pid)
