@@ -23,7 +23,7 @@
 #
 # The next cell installs lsd_jax on Colab, with RDKit, and the data: three wheels of which files are read, and no code is run.
 # It does nothing where lsd_jax is there already. There you may have to run
-# `pip install "lsd_jax[molecules]"` and `pip install --no-deps qm9pack==1.0.3` yourself; what is missing says so.
+# `pip install rdkit` and `pip install --no-deps qm9pack==1.0.3` yourself; what is missing says so.
 # Frechet ChemNet distances need `fcd-torch==1.0.7` too, and MOSES needs `molsets==0.3.1`.
 
 # %%

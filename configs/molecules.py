@@ -1,6 +1,6 @@
 """Few-step students of diffusion models of molecules that ship with the repository, beside samplers by hand.
 
-    pip install "lsd_jax[molecules]"                              # rdkit
+    pip install rdkit                                             # chemistry
     pip install --no-deps molsets==0.3.1 fcd-torch==1.0.7         # data and ChemNet: read, never imported
     python -m lsd_jax.main --config=configs/molecules.py
     python -m lsd_jax.main --config=configs/molecules.py:qm9      # pip install --no-deps qm9pack==1.0.3

@@ -53,9 +53,9 @@ def _in_store(name: str, address: str, scheme: str) -> pathlib.Path:
     try:
         fsspec.get_filesystem_class(scheme)
     except ImportError:
-        extra = _STORES[scheme]
+        package = f"{_STORES[scheme]}fs"
         raise InputError(
-            f"{name}={address!r}: needs {extra}fs, which is not installed: pip install 'lsd_jax[{extra}]'"
+            f"{name}={address!r}: needs {package}, which is not installed: pip install {package}"
         ) from None
     path = epath.Path(address)
     try:

@@ -304,15 +304,11 @@ def _any(flags: jax.Array, mesh: Mesh) -> jax.Array:
 
 def in_batches(function: Callable, batch_size: int, *arrays, progress: Callable[[int], None] | None = None):
     """`function(*batch)` over sharded batches of one shape, results on the host; the last batch is filled with copies,
-    which are dropped again. `progress` is told how many rows are done after every batch.
-
-    Raises:
-        ValueError: the devices do not divide the batch.
+    which are dropped again. A batch is rounded up to a multiple of the devices. `progress` is told how many rows are done after
+    every batch.
     """
-    mesh = data_mesh()
-    if batch_size % mesh.size:
-        raise InputError(f"batch_size={batch_size}: is not divisible by {mesh.size} devices")
-    count = len(arrays[0])
+    mesh, count = data_mesh(), len(arrays[0])
+    batch_size = -(-batch_size // mesh.size) * mesh.size
     order = np.arange(-(-count // batch_size) * batch_size) % count
     results = []
     for start in range(0, len(order), batch_size):

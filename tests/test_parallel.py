@@ -37,3 +37,11 @@ def test_map_and_mean_over_data():
         2.0 * i for i in range(16)
     ]
     assert float(parallel.mean_over_data(lambda a, x: a + x.mean(), mesh)(1.0, batch)) == pytest.approx(8.5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 12, 100])
+def test_batches_of_any_size_are_those_of_whole_multiples_of_the_devices(batch_size):
+    seen = []
+    found = parallel.in_batches(lambda x: seen.append(x.shape) or x + 1, batch_size, np.arange(20.0))
+    np.testing.assert_array_equal(found, np.arange(1.0, 21.0))
+    assert set(seen) == {(-(-batch_size // 8) * 8,)}

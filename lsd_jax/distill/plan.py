@@ -34,6 +34,7 @@ GRIDS = ("optimal", "halving", "jys", "profile", *fixed_grids.FIXED_GRIDS)
 HALVING = ("halving", "jys")
 ORDERS = ("fixed", "auto", "learned")
 _ORDERS = 16  # of a sequence and a pattern, for its -log p
+_LEAST = 8  # sequences that may choose an order by their -log p
 _UNTUNED = ("uniform", "cosine")  # grids that stand beside the fitted one
 
 
@@ -183,7 +184,7 @@ def _likelier(unseen: Problem, plan: Plan) -> Plan:
     one. The gains in the metrics are those of the sequences that chose.
     """
     steps, process = len(plan.times) - 1, unseen.model.process
-    if steps == 1:  # there is nothing to order
+    if steps == 1 or unseen.sequences < _LEAST:  # there is nothing to order, or few would choose by chance
         return plan
     equal = class_times(process, np.ones(steps) / steps)
     sweeps = list(dict.fromkeys([tuple(range(steps)), (0, *range(steps - 1, 0, -1))]))  # one with two steps

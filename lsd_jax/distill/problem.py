@@ -41,6 +41,15 @@ class Problem(NamedTuple):
     tokens: np.ndarray
     keys: jax.Array
 
+    @property
+    def sequences(self) -> int:
+        """How many of them `path_costs` takes: each once, of problems that judge."""
+        return len(self.tokens[self._some])
+
+    @property
+    def _some(self) -> slice:
+        return slice(0, _SEQUENCES * _JUDGED_ORDERS, _JUDGED_ORDERS)
+
     def table(self, coupling: Coupling, times: np.ndarray) -> np.ndarray:
         return search.cost_table(self.model, self.kernel, coupling, self.tokens, self.keys, times)
 
@@ -61,8 +70,7 @@ class Problem(NamedTuple):
         A few sequences in many orders tell couplings apart: the same sequences are compared.
         """
         length = self.tokens.shape[1]
-        some = slice(0, _SEQUENCES * _JUDGED_ORDERS, _JUDGED_ORDERS)
-        rows, keys = self.tokens[some], self.keys[some]
+        rows, keys = self.tokens[self._some], self.keys[self._some]
         found = all_orders(self.model, self._sampler(coupling, times), _TABLE)
         if exact := found is not None and len(found) <= orders:
             chosen = found

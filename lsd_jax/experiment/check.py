@@ -78,10 +78,7 @@ def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process)
         task = build.task_of(config, judged=False)
         task.prepare()
     if stage in ("all", "evaluate"):
-        settings, devices = config.evaluation, jax.device_count()
         with section("evaluation"):
-            if settings.batch_size % devices:
-                raise InputError(f"batch_size={settings.batch_size}: is not divisible by {devices} devices")
             build.task_of(config)
     if process.ordered and not task.shape:
         raise InputError(f"config.process.name='gaussian': is for ordered values, not for {config.data.name!r}")

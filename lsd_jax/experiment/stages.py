@@ -229,8 +229,7 @@ def sample(
     if student and drawn.facts["backbone"]["sha256"] != model.identity.sha256:
         logging.warning("the student was distilled from another network: %s", drawn.facts["backbone"])
     drawn = drawn.bound_to(model, task.length)
-    devices = parallel.data_mesh().size
-    batch = min(-(-count // devices) * devices, config.evaluation.batch_size)
+    batch = min(count, config.evaluation.batch_size)
     keys = sequence_keys(named_key(config.seed, Stream.SAMPLE), count)
     if target:
         target.parent.mkdir(parents=True, exist_ok=True)

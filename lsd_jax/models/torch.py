@@ -20,7 +20,7 @@ except ImportError:  # of an older JAX: arrays go through the host
     buffer_callback = None
 
 _PROBE = 8  # tokens per sequence that a network is tried with
-_INSTALL = "pip install 'lsd_jax[torch]'"
+_INSTALL = "pip install torch"
 
 
 def from_torch(

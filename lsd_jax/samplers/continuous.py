@@ -27,11 +27,7 @@ def _continuous(draws, mesh, model, batch):
 def continuous_time_nats(
     model: Diffusion, key: jax.Array, tokens: np.ndarray, batch_size: int, draws: int = 64
 ) -> np.ndarray:
-    """The continuous-time ELBO (n,), that of infinitely many iid steps, nats each, from `draws` times per sequence.
-
-    Raises:
-        ValueError: the devices do not divide `batch_size`.
-    """
+    """The continuous-time ELBO (n,), that of infinitely many iid steps, nats each, from `draws` times per sequence."""
     run = functools.partial(_continuous, draws, parallel.data_mesh(), model)
     keys, rows = sequence_keys(key, len(tokens)), tokens.astype(np.int32)
     return parallel.in_batches(lambda *batch: run(batch), batch_size, keys, rows)

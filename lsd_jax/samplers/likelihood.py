@@ -105,8 +105,7 @@ def likelihood(
     bound = bound_sampler(model, sampler, tokens.shape[1])
     if not bound.has_likelihood(model.process):
         raise InputError(f"sampler={sampler.kernel.name!r}: has no likelihood (docs/samplers.md)")
-    devices = parallel.data_mesh().size
-    batch_size = -(-min(batch_size, len(tokens) * paths) // devices) * devices
+    batch_size = min(batch_size, len(tokens) * paths)
     key = jax.random.key(0) if key is None else key
     nats = path_costs(model, bound, key, tokens, paths, batch_size, "likelihood").weighted()
     if wrong := int(np.isnan(nats).sum()):
@@ -126,11 +125,7 @@ def path_costs(
     batch_size: int,
     progress: str = "",
 ) -> PathCosts:
-    """-log p(x | path) of given sequences (n, L) along `paths` paths each, or along all of them where they are few.
-
-    Raises:
-        ValueError: the devices do not divide `batch_size`.
-    """
+    """-log p(x | path) of given sequences (n, L) along `paths` paths each, or along all of them where they are few."""
     keys, rows = sequence_keys(key, len(tokens)), tokens.astype(np.int32)
     if sampler.kernel.nll is not None:
         return PathCosts(nats_along(model, sampler, (keys, rows), batch_size, progress=progress)[:, None], True)
@@ -150,11 +145,7 @@ def path_costs(
 def elbo_nats(
     model: Diffusion, sampler: Sampler, key: jax.Array, tokens: np.ndarray, batch_size: int, progress: str = ""
 ) -> np.ndarray:
-    """The M-step ELBO (n,) of given sequences from one path each, nats; their exact -log p where the kernel has it.
-
-    Raises:
-        ValueError: the devices do not divide `batch_size`.
-    """
+    """The M-step ELBO (n,) of given sequences from one path each, nats; their exact -log p where the kernel has it."""
     return path_costs(model, sampler, key, tokens, 1, batch_size, progress).nats_NK[:, 0]
 
 

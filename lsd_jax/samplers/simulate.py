@@ -124,8 +124,7 @@ def sample(
         raise InputError(
             f"key={type(key).__name__} {getattr(key, 'shape', '')}: must be one PRNG key, for example jax.random.key(0)"
         )
-    devices = parallel.data_mesh().size
-    batch_size = -(-min(batch_size, count) // devices) * devices
+    batch_size = min(batch_size, count)
     bound = bound_sampler(model, sampler, length)
     if condition is not None:
         condition = _checked_condition(condition, (count, bound.length), model.process.vocab_size)
@@ -175,7 +174,7 @@ def draw_and_count(
         model: the diffusion model.
         sampler: with a length.
         key_B: the sequences' keys (n,).
-        batch_size: a multiple of the devices.
+        batch_size: sequences per compiled call; rounded up to a multiple of the devices.
         condition: given tokens (n, L), or None.
         progress: a name under which progress is shown; empty for none.
     """

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 from absl import logging
 
-from lsd_jax import parallel
 from lsd_jax.errors import InputError, check_real, check_whole
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
@@ -54,8 +53,7 @@ def fit_threshold(
         raise InputError(f"sampler={bound.kernel.name!r}: has no threshold; choose one of {adaptive}")
     if not 1 <= mean_nfe <= bound.nfe:
         raise InputError(f"mean_nfe={mean_nfe}: must be from 1 to the sampler's steps, {bound.nfe}")
-    devices = parallel.data_mesh().size
-    batch_size = -(-min(batch_size, count) // devices) * devices
+    batch_size = min(batch_size, count)
     keys = sequence_keys(jax.random.key(0) if key is None else key, count)
     # All entropies of a sequence sum to less than this, so that an endless range has an end.
     loose = min(bound.kernel.threshold.loosest, bound.length * np.log(model.process.vocab_size))

@@ -192,9 +192,12 @@ def test_more_orders_alone_are_no_gain():
     assert plan._clear_gain(PathCosts(nats_NK[:1], True), PathCosts(nats_NK[:1] - 1, True)) == 0  # one sequence
 
 
-def test_with_one_or_two_steps_there_is_little_to_order():
+def test_with_few_steps_or_sequences_there_is_little_to_choose():
     one = Plan(SPREAD, np.array([1.0, 0.0]), {})
     assert plan._likelier(enumerated(1), one) == one
+    few = enumerated(1)
+    few = few._replace(tokens=few.tokens[:14], keys=few.keys[:14])  # of seven sequences, in two orders each
+    assert plan._likelier(few, Plan(SPREAD, THIRDS, {})) == Plan(SPREAD, THIRDS, {})
     two = plan._likelier(enumerated(1), Plan(SPREAD, np.array([1.0, 0.5, 0.0]), {}))
     assert two.metrics["mixture_gain_nats"] == 0 and two.coupling in (SPREAD, pattern((0, 1)))
 

@@ -10,7 +10,7 @@ from lsd_jax import files
 from measurements import faults
 from tests.store.fake_gcs import serve
 
-pytest.importorskip("gcsfs", reason="needs gcsfs: pip install 'lsd_jax[gcs]'")
+pytest.importorskip("gcsfs", reason="needs gcsfs: pip install gcsfs")
 
 SHORT = (*faults.STUDY, "--config.training.steps=40", "--config.distill.steps=40")
 

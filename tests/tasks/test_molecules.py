@@ -9,7 +9,7 @@ import lsd_jax as lsd
 from lsd_jax.tasks import molecules, smiles
 from lsd_jax.tasks.task import Judge
 
-pytest.importorskip("rdkit", reason='pip install "lsd_jax[molecules]"')
+pytest.importorskip("rdkit", reason="RDKit is not installed: pip install rdkit")
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def rdkit(module: str) -> ModuleType:
     try:
         return importlib.import_module(f"rdkit.{module}")
     except ImportError:
-        raise InputError('molecules: RDKit is not installed; run: pip install "lsd_jax[molecules]"') from None
+        raise InputError("molecules: RDKit is not installed; run: pip install rdkit") from None
 
 
 def version() -> str:

@@ -91,7 +91,5 @@ def test_scaffolds_have_two_rings_or_more(smiles, scaffold):
 
 def test_without_rdkit_the_message_has_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit.Chem", None)
-    with pytest.raises(
-        ValueError, match=r'^molecules: RDKit is not installed; run: pip install "lsd_jax\[molecules\]"$'
-    ):
+    with pytest.raises(ValueError, match=r"^molecules: RDKit is not installed; run: pip install rdkit$"):
         chemistry.canonical(["C"])
