@@ -122,7 +122,7 @@ class Claim:
             return None
         except ValueError:
             held = None
-        if not isinstance(held, dict) or self._own.keys() - held.keys():  # of a directory that was copied from a disk
+        if not isinstance(held, dict) or {"run", "owner"} - held.keys():  # of a directory that was copied from a disk
             raise InputError(
                 f"workdir={str(self._workdir)!r}: its object `lock` is no claim of a run; delete {self._address}"
             )
@@ -134,7 +134,7 @@ class Claim:
                 self._store.rm_file(self._address)
 
     def _is_alive(self, held: dict[str, Any]) -> bool:
-        if held["machine"] and held["machine"] == self._own["machine"]:
+        if held.get("machine") and held["machine"] == self._own["machine"]:
             return _started(held["process"]) == held["started"]
         logging.info("%s names %s: watching for %g s whether it is alive", self._address, held["owner"], PATIENCE)
         end = time.monotonic() + PATIENCE
