@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import pathlib
 import pickle
+import tokenize
 import zipfile
 from typing import Any
 
@@ -28,7 +29,8 @@ _KNOWN = {
     ("numpy.core.multiarray", "_reconstruct"): lambda kind, shape, dtype: np.ndarray.__new__(kind, shape, dtype),
     ("_codecs", "encode"): lambda text, encoding: text.encode(encoding),
 }
-_DAMAGE = (AttributeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile)
+_DAMAGE = (AttributeError, KeyError, TypeError, ValueError, EOFError, SyntaxError, tokenize.TokenError)
+_DAMAGE += (pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 def reference(part: str) -> Reference:
