@@ -16,7 +16,7 @@ def test_growth_is_that_of_a_phase_alone():
         sample("training", 5000, 99.0, 9500),  # another stage, before the next phase's first line
         sample("optimization", 5000, 99.0, 9500),
     ]
-    (name, found), *more = soak.growth(samples, 5000).items()
+    (name, found), *more = soak.growth(samples, dict.fromkeys(soak.PHASES, 5000)).items()
     assert name == "training" and not more
     assert found["resident_mb_early"] == 60.0 and found["resident_mb_late"] == found["resident_mb_most"] == 61.0
     assert found["logs_bytes_per_1000_steps"] == 2000
