@@ -7,12 +7,12 @@
 Data: the State of the Union addresses in 1,024 byte-pair tokens, 128 per sequence, which are some 440 characters; the splits of
 configs/characters.py: test blocks for every number, training text for orders and grids. The network was trained on a GPU
 (lsd_jax/shipped/weights/README.md); its ELBO is 4.60 bits per token of the validation split, 1.33 bits per character.
-Hardware and time: 2 CPU cores, 8 minutes; 13 minutes of CPU time.
+Hardware and time: 2 CPU cores, 3 to 8 minutes by machine; 5 to 13 minutes of CPU time.
 Expect (seed 0; -log p of 6 test sequences, bits per token, exact for students, at most for the others; docs/results/text.md has 128
 sequences and every sampler):
 
     NFE                          4      8      16
-    path-KL student              4.543  4.486  4.430
+    path-KL student              4.543  4.486  4.375
     golden order, cosine grid    4.777  4.502  4.458
     Euler                        5.202  4.805  4.605
 """
