@@ -206,7 +206,8 @@ def _likelier(unseen: Problem, plan: Plan) -> Plan:
     for kind, offered in (("sweep", [((row,), equal) for row in sweeps]), ("mixture", pairs)):
         found = [(together(*pair), pair) for pair in offered]
         means = [float(other.weighted().mean()) for other, _ in found]
-        logging.info("M=%d: -log p of unseen sequences %.3f, %ss %s", steps, costs.weighted().mean(), kind, means)
+        told = ", ".join(f"{mean:.3f}" for mean in means)
+        logging.info("M=%d: -log p of unseen sequences %.3f, %ss %s", steps, costs.weighted().mean(), kind, told)
         gains[f"{kind}_gain_nats"] = 0.0
         if found:
             other, (rows, times) = found[int(np.argmin(means))]
