@@ -43,6 +43,8 @@ def tiny_ablation(config, names, **changes):
         (name, tuple({**dict(own), **{k: v for k, v in short.items() if dict(own).get(k, 1)}}.items()), stream)
         for name, own, stream in chosen
     )
+    if config.report.ours not in names:
+        config.report.ours = names[-1]
     return config
 
 
