@@ -88,8 +88,13 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        lost = isinstance(error, jax.errors.JaxRuntimeError)  # what the others see of a process that has died
-        _leave(traceback.format_exc() + ("error: another process of this run has ended; see its log" if lost else ""))
+        told = "error: another process of this run has ended; see its log" if is_of_another(error) else ""
+        _leave(traceback.format_exc() + told)
+
+
+def is_of_another(error: Exception) -> bool:
+    """Whether an error is what the others see of a process that has died: jax raises it as one class or another."""
+    return isinstance(error, jax.errors.JaxRuntimeError) or any(name in str(error) for name in ("Gloo", "NCCL"))
 
 
 def _leave(message: str) -> NoReturn:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from lsd_jax.checkpoints import STOPPED
+from lsd_jax.main import is_of_another
 
 TINY = [
     "--config=configs/countdown.py",
@@ -226,6 +228,12 @@ def test_a_process_that_is_killed_takes_the_others_with_it(tmp_path):
     error = running[0].communicate(timeout=120)[1]
     assert running[0].returncode != 0 and "another process of this run has ended" in error
     assert time.monotonic() - began < 60
+
+
+def test_what_is_seen_of_a_process_that_has_died_is_known_whatever_its_class():
+    seen = "UNKNOWN: Gloo all-reduce failed: [pair.cc:547] Connection closed by peer [127.0.0.1]:5530"
+    assert is_of_another(ValueError(seen)) and is_of_another(jax.errors.JaxRuntimeError("anything"))
+    assert not is_of_another(ValueError("steps=0: must be 1 or more"))
 
 
 @pytest.mark.slow
