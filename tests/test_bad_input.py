@@ -14,6 +14,7 @@ import lsd_jax as lsd
 from lsd_jax.configs import countdown
 from lsd_jax.errors import InputError
 from lsd_jax.experiment import records, stages
+from lsd_jax.experiment.values import check_values
 
 NAN = float("nan")
 SMALL = {
@@ -344,3 +345,13 @@ def test_processes_and_devices_in_one_line(tmp_path, flags, environment, message
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment})
     assert done.returncode == 1 and re.match(message, done.stderr.splitlines()[-1]), done.stderr[-2000:]
     assert "Traceback" not in done.stderr
+
+
+def test_a_mixture_of_patterns_is_a_value():
+    config = countdown.get_config()
+    for rows in ((1, 0), ((0, 1), (1, 0))):
+        config.student.coupling.pattern = rows
+        check_values(config)
+    config.student.coupling.pattern = ((0, "a"), (1, 0))
+    with pytest.raises(InputError, match=r"^config\.student\.coupling\.pattern=.*'a' is not a number"):
+        check_values(config)

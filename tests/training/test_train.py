@@ -100,3 +100,11 @@ def test_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(tmp_pat
         run(tmp_path / "a", learning_rate=1e30, checkpoint_every=1, warmup_steps=0)
     kept = sorted(int(step.name) for step in (tmp_path / "a" / "checkpoints").iterdir() if step.name.isdigit())
     assert kept and kept[-1] < 6
+
+
+def test_a_parameter_that_is_no_number_reaches_no_checkpoint():
+    """A loss is that of the parameters before its step."""
+    largest = training._largest({"a": np.ones(3), "b": np.array([1.0, -np.inf])})
+    with pytest.raises(ValueError, match=r"^learning_rate=0\.002: too large; the largest parameter is inf at step 7"):
+        training._check_finite("largest parameter", largest, TrainingSettings(), 7)
+    training._check_finite("largest parameter", training._largest({"a": -np.ones(3)}), TrainingSettings(), 7)
