@@ -31,7 +31,12 @@ from lsd_jax.configs.benchmark import PLAIN, UNTUNED
 from lsd_jax.configs.common import base_config, variant
 
 OURS = "path-KL student"
-_SETS = {"moses": (25, 56, 256, 6, 8), "qm9": (31, 22, 192, 3, 6)}  # tokens, length; dim, depth, heads
+# Task, set, tokens, length; dim, depth, heads of the network.
+_SETS = {
+    "moses": ("molecules", "moses", 25, 56, 256, 6, 8),
+    "qm9": ("molecules", "qm9", 31, 22, 192, 3, 6),
+    "qm9_selfies": ("selfies", "qm9", 31, 21, 192, 3, 6),
+}
 _COSINE = {"student__grid": "cosine"}
 
 
@@ -46,8 +51,7 @@ def get_config(variant_name: str = "moses") -> ConfigDict:
     name = "qm9" if variant_name == "tiny" else variant_name
     config = base_config()
     config.cpu_devices = 2
-    config.data.name, config.data.path = "molecules", name
-    config.data.vocab_size, config.data.sequence_length, *sizes = _SETS[name]
+    config.data.name, config.data.path, config.data.vocab_size, config.data.sequence_length, *sizes = _SETS[name]
     config.model.weights = f"{name}.safetensors"
     config.model.dim, config.model.depth, config.model.heads = sizes
     config.teacher.source, config.teacher.steps, config.teacher.paths = "data", config.data.sequence_length, 64

@@ -6,7 +6,7 @@ Pads are never noised: a sampler draws the length first (`Absorbing.lengths`).
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from absl import logging
@@ -18,7 +18,7 @@ from lsd_jax.metrics.molecules.reference import Reference
 from lsd_jax.models import chemnet
 from lsd_jax.processes.process import token_dtype
 from lsd_jax.samplers.kernel import Condition
-from lsd_jax.tasks.smiles import cache_name, moses, read_splits, tokenize, vocabulary_of
+from lsd_jax.tasks.smiles import VOCABULARIES, cache_name, moses, read_splits, tokenize, vocabulary_of
 from lsd_jax.tasks.task import Data, Judge, Task
 
 if TYPE_CHECKING:
@@ -36,12 +36,21 @@ class Molecules(Task):
 
     The field's metrics (Polykovskiy et al. 2020, arXiv 1811.12823) against the test split, and against MOSES' split of unseen
     scaffolds: lsd_jax/metrics/molecules/table.py. FCD where its network is installed, Filters where MOSES is.
+
+    Another writing of molecules is a subclass with `vocabularies`, `cut` and `_text` of its own.
+
+    Attributes:
+        vocabularies: the tokens of published sets.
+        cut: SMILES -> tokens.
     """
+
+    vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = VOCABULARIES
+    cut: ClassVar[Callable[[str], list[str]]] = staticmethod(tokenize)
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
         self._set = data.path or "moses"
-        self.vocabulary = (*vocabulary_of(self._set, self.vocab_size), PAD)
+        self.vocabulary = (*vocabulary_of(self._set, self.vocab_size, self.vocabularies, self.cut), PAD)
         if self.vocab_size != len(self.vocabulary):
             raise InputError(
                 f"vocab_size={self.vocab_size}: {self._set} has {len(self.vocabulary)} tokens, the pad included"
@@ -63,22 +72,22 @@ class Molecules(Task):
         from lsd_jax.tasks.builder import Source
 
         variant = f"{cache_name(self._set)}_{self.length}"
-        return Source("molecules", variant, self.length, self.vocab_size, self._splits, _BLOCK)
+        return Source(self.name, variant, self.length, self.vocab_size, self._splits, _BLOCK)
 
     def _splits(self) -> dict[str, np.ndarray]:
         return {part: self.encode(smiles, self._set) for part, smiles in read_splits(self._set).items()}
 
     def encode(self, smiles: Iterable[str], named: str = "smiles") -> np.ndarray:
-        """Tokens (n, L) of SMILES strings, padded; those that are too long or have unknown tokens are counted and left out.
+        """Tokens (n, L) of molecules given as SMILES, padded; what is too long or has unknown tokens is counted and left out.
 
         Raises:
             ValueError: none is left.
         """
         rows, long, unknown = [], 0, Counter()
-        for tokens in map(tokenize, smiles):
+        for tokens in map(self.cut, smiles):
             if len(tokens) > self.length:
                 long += 1
-            elif wrong := [token for token in tokens if token not in self._index]:
+            elif wrong := [token for token in tokens or [""] if token not in self._index]:
                 unknown[wrong[0]] += 1
             else:
                 row = np.full(self.length, self.vocab_size - 1, token_dtype(self.vocab_size))
@@ -97,7 +106,7 @@ class Molecules(Task):
     @functools.cached_property
     def lengths(self) -> tuple[float, ...]:
         """The shares of lengths 0, 1, ..., L in the training split."""
-        return _lengths(self.data)
+        return _lengths(type(self), self.data)
 
     def _measure(self, tokens_NL: np.ndarray, seed: int, resamples: int) -> Metrics:
         return table.measure(
@@ -172,7 +181,11 @@ class Molecules(Task):
 
     def _decode(self, tokens_L: np.ndarray) -> str:
         names = (*self.vocabulary[:-1], "", "_")
-        return "".join(names[token] for token in tokens_L)
+        return self._text([names[token] for token in tokens_L])
+
+    def _text(self, tokens: list[str]) -> str:
+        """What a person reads, and a metric: SMILES."""
+        return "".join(tokens)
 
 
 def _installed(find: Callable[[], Any]) -> bool:
@@ -193,8 +206,8 @@ def _some(smiles: Sequence[str], count: int) -> Sequence[str]:
 
 
 @functools.lru_cache(maxsize=4)
-def _lengths(data: Data) -> tuple[float, ...]:
-    task = Molecules(data)
+def _lengths(kind: type[Molecules], data: Data) -> tuple[float, ...]:
+    task = kind(data)
     length_N = (task.split("train") != task.vocab_size - 1).sum(1)
     count = (
         np.bincount(length_N, minlength=task.length + 1) + 0.5

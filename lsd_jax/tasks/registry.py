@@ -5,6 +5,7 @@ from lsd_jax.tasks.chains import Bigram, Countdown, Toy
 from lsd_jax.tasks.images import Cifar10, Digits
 from lsd_jax.tasks.molecules import Molecules
 from lsd_jax.tasks.proteins import Proteins
+from lsd_jax.tasks.selfies import Selfies
 from lsd_jax.tasks.subwords import Subwords
 from lsd_jax.tasks.task import Data, Judge, Task
 from lsd_jax.tasks.text import Text
@@ -21,6 +22,7 @@ TASKS: dict[str, type[Task]] = {
     "tokens": Tokens,
     "proteins": Proteins,
     "molecules": Molecules,
+    "selfies": Selfies,
 }
 
 

@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 import pathlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from absl import logging
@@ -37,16 +37,22 @@ def tokenize(smiles: str) -> list[str]:
     return _TOKEN.findall(smiles)
 
 
-@functools.lru_cache(maxsize=4)
-def vocabulary_of(name: str, size: int) -> tuple[str, ...]:
+def vocabulary_of(
+    name: str, size: int, published: Mapping[str, tuple[str, ...]], cut: Callable[[str], list[str]]
+) -> tuple[str, ...]:
     """The tokens of a set without the pad, sorted; those of a published set of so many where they hold all that a file has."""
-    if name in VOCABULARIES:
-        return VOCABULARIES[name]
-    own = set().union(*(tokenize(smiles) for smiles in read_file(name)))
-    for known in VOCABULARIES.values():
+    if name in published:
+        return published[name]
+    own = _tokens_of(name, cut)
+    for known in published.values():
         if size == len(known) + 1 and own < set(known):
             return known
     return tuple(sorted(own))
+
+
+@functools.lru_cache(maxsize=4)
+def _tokens_of(file: str, cut: Callable[[str], list[str]]) -> frozenset[str]:
+    return frozenset().union(*map(cut, read_file(file)))
 
 
 def cache_name(name: str) -> str:
