@@ -113,6 +113,7 @@ SAMPLERS = {
     },
     "top-k margin": {"student__kernel": "margin"},
     "entropy": {"student__kernel": "entropy"},
+    "block-wise (semi-autoregressive)": {"student__kernel": "blockwise"},
     "k-Gillespie": {"student__kernel": "gillespie"},
     "first-hitting (exact)": {"student__kernel": "first_hitting"},
     "any order (RADD)": {"student__kernel": "any_order"},

@@ -10,7 +10,7 @@ from lsd_jax.samplers.events.uniformization import UNIFORMIZATION
 from lsd_jax.samplers.kernel import AnyKernel, EventSampler, Kernel, StagedKernel
 from lsd_jax.samplers.kernels.ancestral import ANCESTRAL
 from lsd_jax.samplers.kernels.cached import CACHED
-from lsd_jax.samplers.kernels.confidence import ENTROPY, MARGIN, MASKGIT, MASKGIT_COOL
+from lsd_jax.samplers.kernels.confidence import BLOCKWISE, ENTROPY, MARGIN, MASKGIT, MASKGIT_COOL
 from lsd_jax.samplers.kernels.euler import EULER
 from lsd_jax.samplers.kernels.predictor_corrector import PREDICTOR_CORRECTOR
 from lsd_jax.samplers.kernels.remdm import REMDM_CAP, REMDM_CONF, REMDM_LOOP, REMDM_RESCALE
@@ -36,6 +36,7 @@ _KERNELS = (
     MASKGIT_COOL,
     MARGIN,
     ENTROPY,
+    BLOCKWISE,
 )
 _EVENT_SAMPLERS = (
     FIRST_HITTING,

@@ -88,7 +88,7 @@ class Molecules(Task):
             if len(tokens) > self.length:
                 long += 1
             elif wrong := [token for token in tokens or [""] if token not in self._index]:
-                unknown[wrong[0]] += 1
+                unknown[wrong[0] or "no such writing"] += 1
             else:
                 row = np.full(self.length, self.vocab_size - 1, token_dtype(self.vocab_size))
                 row[: len(tokens)] = [self._index[token] for token in tokens]

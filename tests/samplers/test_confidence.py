@@ -8,7 +8,7 @@ import pytest
 from lsd_jax.models.model import Diffusion
 from lsd_jax.models.oracle import all_sequences
 from lsd_jax.samplers.kernel import Condition
-from lsd_jax.samplers.kernels.confidence import margin, negative_entropy, ordered_nll
+from lsd_jax.samplers.kernels.confidence import blockwise, margin, negative_entropy, ordered_nll
 from lsd_jax.samplers.likelihood import elbo_nats
 from lsd_jax.samplers.registry import KERNELS
 from lsd_jax.samplers.sampler import Sampler, sampler
@@ -27,7 +27,7 @@ def sloped(toy):
     return Diffusion.from_function(sloped_scores, toy("absorbing").model.process, "log_score", time_conditioned=False)
 
 
-@pytest.mark.parametrize("name", ["maskgit", "margin", "entropy"])
+@pytest.mark.parametrize("name", ["maskgit", "margin", "entropy", "blockwise"])
 def test_the_grid_says_how_many(sloped, name):
     grid, mask = jnp.asarray([1.0, 0.93, 0.6, 0.55, 0.21, 0.0]), sloped.process.mask
     uneven = Sampler(Schedule(grid, neutral(5)), KERNELS[name], length=12)
@@ -47,8 +47,18 @@ def test_measures():
     np.testing.assert_allclose(margin(law)[0], [0.2, 0.97, 0.0], atol=1e-6)
     entropy = -(np.exp(law) * np.asarray(law)).sum(-1)
     np.testing.assert_allclose(negative_entropy(law), -entropy, rtol=1e-5)
+    np.testing.assert_allclose(blockwise(law)[0], [0.5, 0.98, 1 / 3], rtol=1e-5)
     certain = jnp.asarray([[[0.0, -jnp.inf, -jnp.inf]]])
     assert negative_entropy(certain)[0, 0] == 0
+
+
+def test_blocks_come_from_left_to_right(sloped):
+    """Half of the positions are revealed after every step: within a block the sharpest, which are to the right."""
+    halves = Sampler(uniform_schedule(5), KERNELS["blockwise"], length=80)
+    states = np.asarray(draw(jax.random.key(0), sloped, halves, 2, keep_states=True).states) == sloped.process.mask
+    open_L = [sorted(set(range(80)) - set(np.flatnonzero(masked).tolist())) for masked in states[:, 0]]
+    assert open_L[1] == list(range(16, 32)) and open_L[2] == list(range(32))
+    assert open_L[3] == [*range(32), *range(48, 64)] and open_L[4] == list(range(64)) and len(open_L[5]) == 80
 
 
 def test_maskgit_keeps_the_likeliest_of_the_drawn_tokens(sloped):
@@ -77,7 +87,7 @@ def test_maskgit_keeps_the_likeliest_of_the_drawn_tokens(sloped):
     assert kept([0.5, 0.5, 0.5, 0.5, 0.99, 0.5]) == [3, 4, 5]
 
 
-@pytest.mark.parametrize("name", ["margin", "entropy"])
+@pytest.mark.parametrize("name", ["margin", "entropy", "blockwise"])
 @pytest.mark.parametrize("steps", [2, 3])
 def test_the_likelihood_of_an_order_is_exact(toy, name, steps):
     (model, probs), sequences = toy("absorbing"), np.asarray(all_sequences(3, 3))

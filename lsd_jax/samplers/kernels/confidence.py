@@ -14,6 +14,8 @@ from lsd_jax.samplers.kernel import Draw, StagedKernel, denoise
 from lsd_jax.samplers.kernels.ancestral import ANCESTRAL
 from lsd_jax.samplers.schedule import Schedule, Step, StepParameters
 
+_BLOCK = 32  # positions, as published
+
 
 def margin(log_prob_BLS: jax.Array) -> jax.Array:
     """Probability of the likeliest token minus that of the next (B, L)."""
@@ -24,6 +26,12 @@ def margin(log_prob_BLS: jax.Array) -> jax.Array:
 def negative_entropy(log_prob_BLS: jax.Array) -> jax.Array:
     """Sum of p log p (B, L), nats."""
     return jax.scipy.special.xlogy(jnp.exp(log_prob_BLS), jnp.exp(log_prob_BLS)).sum(-1)
+
+
+def blockwise(log_prob_BLS: jax.Array) -> jax.Array:
+    """Probability of the likeliest token (B, L), less twice the number of the position's block of 32: earlier blocks come first."""
+    block_L = jnp.arange(log_prob_BLS.shape[1]) // _BLOCK
+    return jnp.exp(log_prob_BLS.max(-1)) - 2.0 * block_L[None]
 
 
 def _surest(confidence_BL: jax.Array, masks_B: jax.Array, process: Absorbing, x_BL, u) -> jax.Array:
@@ -72,7 +80,7 @@ def ordered(measure: Callable[[jax.Array], jax.Array]) -> Callable:
 
 
 def ordered_nll(model: Diffusion, kernel: StagedKernel, schedule: Schedule, x0_BL: jax.Array) -> jax.Array:
-    """The exact -log p(x0) (B,), nats, of `margin` or `entropy` under a schedule.
+    """The exact -log p(x0) (B,), nats, of `margin`, `entropy` or `blockwise` under a schedule.
 
     Their order is a function of the state: tokens and path determine each other, and nothing is left to average over.
 
@@ -80,7 +88,7 @@ def ordered_nll(model: Diffusion, kernel: StagedKernel, schedule: Schedule, x0_B
         ValueError: a kernel that chooses positions at random.
     """
     if kernel.nll is None:
-        raise InputError(f"kernel={kernel.name!r}: has no exact likelihood; only margin and entropy have")
+        raise InputError(f"kernel={kernel.name!r}: has no exact likelihood; only margin, entropy and blockwise have")
 
     def force(carry, transition):
         x_BL, nll_B = carry
@@ -109,10 +117,16 @@ _kernel = functools.partial(
     init=lambda process, x_BL: (x_BL == process.mask).sum(-1),
 )
 
-_MASKGIT = functools.partial(_kernel, paper="Chang et al. 2022, arXiv 2202.04200")
-MASKGIT = _MASKGIT("maskgit", step=functools.partial(_maskgit, 4.5))  # the published choice temperature
-MASKGIT_COOL = _MASKGIT(
-    "maskgit_cool", step=functools.partial(_maskgit, 1.0)
-)  # fewer steps need less noise in the choice
+
+def maskgit(name: str, choice_temperature: float) -> StagedKernel:
+    """MaskGIT; a large choice temperature chooses what is kept nearly at random, 0 keeps the likeliest."""
+    return _kernel(
+        name, paper="Chang et al. 2022, arXiv 2202.04200", step=functools.partial(_maskgit, choice_temperature)
+    )
+
+
+MASKGIT = maskgit("maskgit", 4.5)  # as published
+MASKGIT_COOL = maskgit("maskgit_cool", 1.0)  # fewer steps may need less noise in the choice
 MARGIN = _kernel("margin", paper="Kim et al. 2025, arXiv 2502.06768", step=ordered(margin), nll=ordered_nll)
 ENTROPY = _kernel("entropy", paper="Ye et al. 2025, arXiv 2508.15487", step=ordered(negative_entropy), nll=ordered_nll)
+BLOCKWISE = _kernel("blockwise", paper="Nie et al. 2025, arXiv 2502.09992", step=ordered(blockwise), nll=ordered_nll)

@@ -113,7 +113,14 @@ def _loop_finish(draw: Draw, state: tuple, model: Diffusion, x_BL: jax.Array, st
 _kernel = functools.partial(StagedKernel, nfe=1, processes=("absorbing",), paper=_PAPER, stand_in=ANCESTRAL)
 
 REMDM_CAP = _kernel("remdm_cap", step=_scheduled(lambda most: jnp.minimum(_CAP, most)))
-REMDM_RESCALE = _kernel("remdm_rescale", step=_scheduled(lambda most: _RESCALE * most))
+
+
+def remdm_rescale(name: str, eta: float) -> StagedKernel:
+    """Remasks with `eta` times the largest possible probability."""
+    return _kernel(name, step=_scheduled(lambda most: eta * most))
+
+
+REMDM_RESCALE = remdm_rescale("remdm_rescale", _RESCALE)
 REMDM_CONF = _kernel(
     "remdm_conf", step=_confident, init=lambda process, x_BL: jnp.full(x_BL.shape, jnp.inf, jnp.float32)
 )
