@@ -30,6 +30,7 @@ from lsd_jax.metrics.molecules import chemistry
 from lsd_jax.metrics.molecules import fcd as chemnet
 from lsd_jax.metrics.molecules import table as tables
 from lsd_jax.tasks.molecules import Molecules
+from lsd_jax.tasks.registry import make_task
 from lsd_jax.tasks.task import Judge
 from measurements.rows import SETS
 
@@ -43,7 +44,7 @@ def fcd(args: argparse.Namespace, argv: list[str]) -> None:
         suffix, _, file = entry.partition("=")
         with np.load(file) as saved:
             gaussians["fcd" + suffix] = fid.Gaussian(saved["mean"], saved["covariance"])
-    task = Molecules(SETS[args.set])
+    task = make_task(SETS[args.set])
     todo = [file for file in sorted(args.samples.glob("*.npz")) if not _beside(file).exists()]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(args.processes, mp_context=context) as pool:
@@ -72,7 +73,7 @@ def table(args: argparse.Namespace, argv: list[str]) -> None:
     """Judges the rows and writes the record; a part of it after every row."""
     if args.output is None:
         raise SystemExit("error: --output: table writes a JSON file")
-    task = Molecules(SETS[args.set], Judge(references=args.references))
+    task = make_task(SETS[args.set], Judge(references=args.references))
     record = {
         "command": " ".join(["python -m measurements.molecules", *argv]),
         "revision": revision(),
@@ -123,7 +124,7 @@ def figure(args: argparse.Namespace, argv: list[str]) -> None:
     """Writes a PNG of the properties of test molecules and of the rows named by --only, in their order."""
     if args.output is None or not args.only:
         raise SystemExit("error: --output, --only: figure writes a PNG of the rows that are named")
-    task = Molecules(SETS[args.set])
+    task = make_task(SETS[args.set])
     rows = {f"{made['name']} {made['steps']}": file for file, made in _made(args.samples) if made["seed"] == 0}
     if wrong := set(args.only) - set(rows):
         raise SystemExit(f"error: --only={min(wrong)!r}: choose of {sorted(rows)}")
@@ -149,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("fcd", "table", "figure"))
-    parser.add_argument("--set", choices=("moses", "qm9"), default="moses")
+    parser.add_argument("--set", choices=("moses", "qm9", "qm9_selfies"), default="moses")
     parser.add_argument("--samples", required=True, type=pathlib.Path, help="the folder that measurements.rows wrote")
     parser.add_argument("--output", type=pathlib.Path, help="table: a JSON file; figure: a PNG")
     parser.add_argument(

@@ -119,20 +119,10 @@ def report(study: Study) -> str:
         frontier_steps=tuple(config.report.frontier_steps),
         frontier_mix=tuple(config.report.frontier_mix),
         frontier_temperatures=tuple(config.report.frontier_temperatures),
-        summary=_summary(config),
     )
     tasks = {entry.name: build.task_of(study.configs[entry.name]) for entry in study.tasks}
     title = f"lsd_jax: {', '.join(dict.fromkeys(task.name for task in tasks.values()))}"
     return page.build(study.workdir, tasks, study.rows(), settings, title)
-
-
-def _summary(config: ml_collections.ConfigDict) -> str:
-    return (
-        "Few-step samplers of frozen diffusion models, at equal true numbers of network evaluations (NFE). The M-step ELBO is "
-        "an upper bound on -log p(x) under the few-step sampler itself, on held-out data. It is a proper score: no temperature "
-        "lowers it below the truth. Bounds of different kinds of order are not equally tight. Gen-PPL falls with repetition: "
-        f"read it only beside entropy and divergences. Samples per cell: {config.evaluation.num_samples}."
-    )
 
 
 def verify(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:

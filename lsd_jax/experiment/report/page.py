@@ -41,7 +41,7 @@ def build(
     images = [html.Section("Figures", list(gallery.draw(view)))]
     samples = {task: _samples(view, task) for task in view.by_task}
     sections = [
-        html.Section("What this is", [html.Text(text) for text in (settings.summary, _notes(rows), source) if text]),
+        html.Section("What this is", [html.Text(text) for text in (_notes(rows), source) if text]),
         *(first + images + results if several_tasks else first + results + images),
         *(section for task in view.by_task for section in _tests(view, task)),
         *(html.Section(view.named("Samples", task), [html.Samples(own)]) for task, own in samples.items() if own),
@@ -145,7 +145,10 @@ def _notes(rows: Sequence[Row]) -> str:
     """How to read what the rows hold."""
     names = {name for row in rows for name in row}
     sizes = ", ".join(map(str, sorted({row["samples"] for row in rows if "samples" in row})))
-    notes = [f"Samplers are compared at equal true numbers of network evaluations (NFE); samples per cell: {sizes}."]
+    notes = [
+        "Few-step samplers of frozen diffusion models are compared at equal true numbers of network evaluations (NFE); samples per "
+        f"cell: {sizes}."
+    ]
     if "nll_bits" in names:
         counts = sorted({row["paths"] for row in rows if not row.get("exact_likelihood", True)})
         paths = f"over K = {', '.join(map(str, counts))} paths" if counts else "over all paths"

@@ -32,7 +32,6 @@ class ReportSettings:
         frontier_steps: step counts at which quality is drawn against diversity; empty: not drawn.
         frontier_mix: the samplers along the forward-reverse KL mix, in order.
         frontier_temperatures: the samplers of a plain temperature sweep, in order.
-        summary: a paragraph that says what was run.
     """
 
     ours: str = "path-KL student"
@@ -40,7 +39,6 @@ class ReportSettings:
     frontier_steps: tuple[int, ...] = ()
     frontier_mix: tuple[str, ...] = ()
     frontier_temperatures: tuple[str, ...] = ()
-    summary: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -81,14 +81,14 @@ def names(workdir):
 
 def test_a_plain_run_has_tables_figures_and_samples(tmp_path):
     save_teacher(tmp_path / "teacher" / "key", mask=26)
-    settings = ReportSettings(summary="What was run.")
+    settings = ReportSettings()
     printed = build(tmp_path, {"text": make_task()}, plain_rows(tmp_path), settings, "A & B")
     assert names(tmp_path) == {
         *("index.html", "tables.md", "metrics.json", "trajectory.png", "schedules_path_kl_student.png"),
         *("nll_bits_nfe.png", "bound_bits_nfe.png", "tv3_nfe.png", "entropy_bits_nfe.png"),
     }
     page = (tmp_path / "report" / "index.html").read_text()
-    for part in ("A &amp; B", "What was run.", "Command: main --config=x (seed 0; revision abc; precision float32)."):
+    for part in ("A &amp; B", "samples per cell: 16.", "Command: main --config=x (seed 0; revision abc; precision float32)."):
         assert part in page
     assert (
         "importance-weighted over K = 16 paths" in page
