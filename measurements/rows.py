@@ -82,15 +82,19 @@ def fits(model: Diffusion, train: np.ndarray, name: str, seed: int, args: argpar
     settings = {"student": student, "teacher": teacher, "seed": seed, "folder": folder, "provenance": facts}
     budgets = [steps for steps in FEW if steps < train.shape[1] and (steps <= 8 or name == STUDENT)]
     found = lsd.distill(model, budgets, data=train, **settings)
-    return [Row(name, steps, seed, sampler) for steps, sampler in found.items()]
+    return [Row(name, steps, seed, sampler) for steps, sampler in found.items() if _chosen(steps, args)]
 
 
-def rivals(length: int) -> Iterator[Row]:
+def rivals(length: int, args: argparse.Namespace) -> Iterator[Row]:
     """Every other row."""
     for name, (kind, settings, budgets) in RIVALS.items():
         for steps in budgets:
-            if steps <= 6 * length:
+            if steps <= 6 * length and _chosen(steps, args):
                 yield Row(name, steps or length, 0, lsd.sampler(kind, steps or length, **settings))
+
+
+def _chosen(steps: int, args: argparse.Namespace) -> bool:
+    return not steps or not args.steps or steps in args.steps
 
 
 def made(model: Diffusion, length: int, row: Row, held_out: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
@@ -122,6 +126,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--set", choices=SETS, required=True)
     parser.add_argument("--output", required=True, type=pathlib.Path, help="a folder")
     parser.add_argument("--only", action="append", default=[], help='a name of rows, for example "Euler"; repeat')
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[], help="only rows of so many; one token at a time is always made"
+    )
     parser.add_argument("--fits", type=int, default=3, help="seeds of students")
     parser.add_argument("--train", type=int, default=8192, help="training sequences that students are fitted on")
     parser.add_argument("--teacher_paths", type=int, default=256, help="of them, for orders and grids")
@@ -136,6 +143,8 @@ def main(argv: list[str] | None = None) -> int:
     known = (STUDENT, PAIRS, *RIVALS)
     if wrong := set(args.only) - set(known):
         parser.error(f"--only={min(wrong)!r}: choose of {known}")
+    if wrong := set(args.steps) - {steps for _, _, budgets in RIVALS.values() for steps in budgets if steps}:
+        parser.error(f"--steps={min(wrong)}: no row has so many")
     length, task, model = SETS[args.set].sequence_length, lsd.make_task(SETS[args.set]), lsd.load_model(args.set)
     train, held_out = task.split("train")[: args.train], task.split("test")[: args.held_out]
     facts = {"command": " ".join(["python -m measurements.rows", *argv]), "revision": revision(), **environment()}
@@ -158,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         jobs = [
             pool.submit(students, name, seed) for seed in range(args.fits) for name in (STUDENT, PAIRS) if wanted(name)
         ]
-        jobs += [pool.submit(one, row) for row in rivals(length) if wanted(row.name)]
+        jobs += [pool.submit(one, row) for row in rivals(length, args) if wanted(row.name)]
         for job in concurrent.futures.as_completed(jobs):
             print(job.result(), flush=True)
     return 0

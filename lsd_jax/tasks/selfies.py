@@ -4,7 +4,6 @@ Branches and rings name their own length instead of being closed by a partner, s
 other never leave one open. Only `metrics` that see the molecule compare this writing with SMILES: a likelihood is of a writing.
 """
 
-import functools
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
@@ -40,10 +39,9 @@ class Selfies(Molecules):
         except package.EncoderError:
             return []
 
-    @functools.cached_property
-    def training(self) -> frozenset[str]:
-        """The canonical SMILES of the training split."""
-        return frozenset(filter(None, chemistry.canonical(self._smiles("train"))))
+    def _smiles(self, part: str) -> list[str]:
+        """Canonical, as metrics take them: what SELFIES gives back is in Kekule's form."""
+        return [smiles for smiles in chemistry.canonical(super()._smiles(part)) if smiles]
 
     def _text(self, tokens: list[str]) -> str:
         """SMILES, or the tokens as they are where some are still masked."""

@@ -57,6 +57,12 @@ def test_any_tokens_are_a_molecule(task):
     assert task.measure(shuffled, resamples=0)["novelty"][0] > 0.2
 
 
+def test_molecules_that_metrics_compare_with_are_canonical(task, monkeypatch):
+    monkeypatch.setattr(Selfies, "split", lambda self, part: self.encode(["Cc1ccccc1", "C[NH3+]"]))
+    ring = lsd.make_task(lsd.Data("selfies", path="qm9", vocab_size=31, sequence_length=21))
+    assert ring._smiles("test") == ["Cc1ccccc1", "C[NH3+]"] and ring.decode(ring.split("test")[0]) == "CC1=CC=CC=C1"
+
+
 def test_training_molecules_are_not_novel(task):
     assert task.measure(task.split("train"), resamples=0)["novelty"][0] == 0
 

@@ -88,7 +88,11 @@ def test_a_plain_run_has_tables_figures_and_samples(tmp_path):
         *("nll_bits_nfe.png", "bound_bits_nfe.png", "tv3_nfe.png", "entropy_bits_nfe.png"),
     }
     page = (tmp_path / "report" / "index.html").read_text()
-    for part in ("A &amp; B", "samples per cell: 16.", "Command: main --config=x (seed 0; revision abc; precision float32)."):
+    for part in (
+        "A &amp; B",
+        "samples per cell: 16.",
+        "Command: main --config=x (seed 0; revision abc; precision float32).",
+    ):
         assert part in page
     assert (
         "importance-weighted over K = 16 paths" in page
