@@ -33,7 +33,7 @@ flags.DEFINE_string(
     "prompt",
     "",
     '--stage=sample: how every sequence starts. "_" is filled in, wherever it stands, in our text, in proteins and in molecules '
-    "(SMILES strings, which get as many tokens as the prompt has). A published model reads it by its tokenizer.",
+    "(SMILES or SELFIES, which get as many tokens as the prompt has). A published model reads it by its tokenizer.",
 )
 flags.DEFINE_integer("num_samples", 8, "--stage=sample: how many sequences.", lower_bound=1)
 flags.DEFINE_string("output", "", "--stage=sample: a text file to write instead of printing.")

@@ -1,9 +1,10 @@
-"""The settings of MaskGIT and ReMDM that their papers fix for other data, searched by samples against *validation* sequences.
+"""Searches the settings of MaskGIT and ReMDM that their papers chose for other data.
 
     python -m measurements.rivals --output=FILE.json
 
 MaskGIT's choice temperature on its cosine grid, and ReMDM's eta with and without its nucleus of 0.9, on the shipped text (Jensen-Shannon
-divergence of 3-grams) and on countdown with its exact denoiser (token error). The benchmark judges by test sequences.
+divergence of 3-grams from the *validation* split; the benchmark judges by the test split) and on countdown with its exact denoiser
+(token error, by countdown's own rule).
 """
 
 import argparse
@@ -45,7 +46,7 @@ def candidates() -> dict[str, tuple[StagedKernel, dict[str, Any]]]:
     for top_p in (1.0, 0.9):
         for eta in ETAS:
             found[f"ReMDM rescale, eta={eta:g}, top-p {top_p:g}"] = (
-                remdm_rescale("remdm_rescale", eta),
+                remdm_rescale(eta),
                 {"top_p": top_p},
             )
     return found

@@ -4,6 +4,7 @@ Pads are never noised: a sampler draws the length first (`Absorbing.lengths`).
 """
 
 import functools
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -72,6 +73,8 @@ class Molecules(Task):
         from lsd_jax.tasks.builder import Source
 
         variant = f"{cache_name(self._set)}_{self.length}"
+        if self._set not in VOCABULARIES:  # the same file may be read in its own tokens or in those of a published set
+            variant += f"_{zlib.crc32(' '.join(self.vocabulary).encode()):08x}"
         return Source(self.name, variant, self.length, self.vocab_size, self._splits, _BLOCK)
 
     def _splits(self) -> dict[str, np.ndarray]:
@@ -95,8 +98,7 @@ class Molecules(Task):
                 rows.append(row)
         if long or unknown:
             logging.warning(
-                "%s: left out are %d molecules of more than sequence_length=%d tokens, and %d with tokens that are not in the "
-                "vocabulary %s",
+                "%s: left out are %d molecules of more than sequence_length=%d tokens, and %d that the vocabulary cannot write %s",
                 *(named, long, self.length, unknown.total(), dict(unknown.most_common(5))),
             )
         if not rows:
@@ -148,7 +150,7 @@ class Molecules(Task):
         return [self.decode(row) for row in self.split(part)]
 
     def _condition(self, prompt: str, count: int) -> Condition:
-        """A SMILES string in which "_" is a free token; the molecules have as many tokens as it has.
+        """A molecule's writing in which "_" is a free token; the molecules have as many tokens as it has.
 
         Raises:
             ValueError: unknown tokens, more than a sequence has, or nothing free.
@@ -166,6 +168,9 @@ class Molecules(Task):
         row[: len(tokens)] = [self._index.get(token, 0) for token in tokens]
         fixed = np.array([*(token != "_" for token in tokens), *[True] * (self.length - len(tokens))])
         return Condition(np.tile(row, (count, 1)), np.tile(fixed, (count, 1)))
+
+    def token_name(self, token: int) -> str:
+        return self.vocabulary[token] if token < self.vocab_size - 1 else ""
 
     def images(self, tokens_NL: np.ndarray) -> np.ndarray | None:
         """Drawings (n, height, width, 3), uint8; None where RDKit is not installed."""
@@ -207,6 +212,7 @@ def _some(smiles: Sequence[str], count: int) -> Sequence[str]:
 
 @functools.lru_cache(maxsize=4)
 def _lengths(kind: type[Molecules], data: Data) -> tuple[float, ...]:
+    """Kept by data, so that a task that is made again does not read the split again."""
     task = kind(data)
     length_N = (task.split("train") != task.vocab_size - 1).sum(1)
     count = (

@@ -1,7 +1,7 @@
-"""Molecules as SELFIES (Krenn et al. 2020, arXiv 1905.13741): every string of these tokens is a molecule.
+"""Molecules as SELFIES (Krenn et al. 2020, arXiv 1905.13741): every string of these tokens that has an atom is a molecule.
 
 Branches and rings name their own length instead of being closed by a partner, so that tokens that are drawn independently of each
-other never leave one open. Only `metrics` that see the molecule compare this writing with SMILES: a likelihood is of a writing.
+other never leave one open. Only metrics of the molecule itself compare this writing with SMILES: a likelihood is that of a writing.
 """
 
 import importlib

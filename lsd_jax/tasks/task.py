@@ -30,7 +30,7 @@ class Data:
     Attributes:
         name: of the task, a key of registry.TASKS.
         path: text, subwords, bigram, proteins: a text file instead of what ships. cifar10: its archive. tokens: a text or .npy
-            file, or empty for no data at all.
+            file, or empty for no data at all. molecules, selfies: "moses", "qm9" or a file of SMILES.
         tokenizer: tokens: a shipped name, a file, a folder or a repository of the hub; empty: samples print as numbers.
             subwords: a tokenizer's JSON file instead of what ships.
         normalize: text, subwords, bigram: whether a file is reduced to the 27 symbols instead of refused.
@@ -246,6 +246,10 @@ class Task:
 
     def _decode(self, tokens_L: np.ndarray) -> str:
         return " ".join("_" if token >= self.vocab_size else str(token) for token in tokens_L)
+
+    def token_name(self, token: int) -> str:
+        """How a figure names one of the data's tokens."""
+        return self.decode(np.array([token]))
 
     def images(self, tokens_NL: np.ndarray) -> np.ndarray | None:
         """Sequences as images (n, height, width, channels), uint8; None of data that are read."""

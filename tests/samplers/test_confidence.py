@@ -53,7 +53,7 @@ def test_measures():
 
 
 def test_blocks_come_from_left_to_right(sloped):
-    """Half of the positions are revealed after every step: within a block the sharpest, which are to the right."""
+    """Every step reveals half a block; within a block the sharpest, which are to the right, come first."""
     halves = Sampler(uniform_schedule(5), KERNELS["blockwise"], length=80)
     states = np.asarray(draw(jax.random.key(0), sloped, halves, 2, keep_states=True).states) == sloped.process.mask
     open_L = [sorted(set(range(80)) - set(np.flatnonzero(masked).tolist())) for masked in states[:, 0]]

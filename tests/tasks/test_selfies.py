@@ -45,7 +45,7 @@ def test_molecules_come_back_and_what_cannot_be_written_is_told(file, task, capl
     assert chemistry.canonical(task.decode(row) for row in task.encode(written)) == written
     with caplog.at_level("WARNING"):
         task.encode(["CCO", "CI(=O)=O", "CCBr"])
-    assert "and 2 with tokens that are not in the vocabulary {'no such writing': 1, '[Br]': 1}" in caplog.text
+    assert "and 2 that the vocabulary cannot write {'no such writing': 1, '[Br]': 1}" in caplog.text
 
 
 def test_any_tokens_are_a_molecule(task):
@@ -80,6 +80,9 @@ def test_a_masked_sequence_and_a_prompt_are_read_token_by_token(task):
 def test_a_small_set_has_the_tokens_of_qm9_where_it_asks_for_them(file):
     wide = lsd.make_task(data_of(file, vocab_size=31))
     assert wide.vocabulary[:-1] == VOCABULARIES["qm9"] and wide.decode(wide.encode(["CCO"])[0]) == "CCO"
+    own = lsd.make_task(data_of(file))  # the same file in other numbers
+    assert own.vocab_size < 31 and own._smiles("test") == wide._smiles("test")
+    assert [wide.token_name(token) for token in (0, 30)] == ["[#Branch1]", ""]
 
 
 def test_the_missing_package_is_told_with_its_command(file, monkeypatch):

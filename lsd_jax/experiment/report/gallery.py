@@ -11,7 +11,7 @@ from lsd_jax.experiment.report.html import Image
 from lsd_jax.experiment.report.view import View
 from lsd_jax.metrics.metric import LIKELIHOOD_COLUMNS
 
-# Few paths check the column of many, and compare no samplers: what is exact has none of them.
+# The column of K / 4 paths only checks the one of K. A figure of it would leave out samplers whose likelihood is exact.
 _LIKELIHOOD = tuple(column.name for column in LIKELIHOOD_COLUMNS if column.name != "nll_quarter_bits")
 # Beside the likelihood and the primary metric.
 _DRAWN = ("wrong_per_transition", "gen_ppl", "frechet", "entropy_bits", "valid")
@@ -113,7 +113,7 @@ def _trajectory(view: View, task: str) -> Iterator[Image]:
     states, grid = saved["states"][0], saved["time_grid"]
     if (states[0] == noun.vocab_size).all():
         index = np.linspace(0, len(grid) - 1, 12).round().astype(int)
-        names = [str(token) if noun.shape else noun.decode(np.array([token])) for token in range(noun.vocab_size)]
+        names = [str(token) if noun.shape else noun.token_name(token) for token in range(noun.vocab_size)]
         figure = figures.trajectory(states[index], names.__getitem__, noun.vocab_size, grid[index])
         yield _saved(view, figure, view.file("trajectory", task), view.named("A teacher's path being revealed", task))
 

@@ -14,7 +14,7 @@ from lsd_jax.samplers.kernel import Draw, StagedKernel, denoise
 from lsd_jax.samplers.kernels.ancestral import ANCESTRAL
 from lsd_jax.samplers.schedule import Schedule, Step, StepParameters
 
-_BLOCK = 32  # positions, as published
+_BLOCK = 32  # positions: one of LLaDA's sizes
 
 
 def margin(log_prob_BLS: jax.Array) -> jax.Array:

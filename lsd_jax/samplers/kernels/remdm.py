@@ -115,12 +115,12 @@ _kernel = functools.partial(StagedKernel, nfe=1, processes=("absorbing",), paper
 REMDM_CAP = _kernel("remdm_cap", step=_scheduled(lambda most: jnp.minimum(_CAP, most)))
 
 
-def remdm_rescale(name: str, eta: float) -> StagedKernel:
+def remdm_rescale(eta: float) -> StagedKernel:
     """Remasks with `eta` times the largest possible probability."""
-    return _kernel(name, step=_scheduled(lambda most: eta * most))
+    return _kernel("remdm_rescale", step=_scheduled(lambda most: eta * most))
 
 
-REMDM_RESCALE = remdm_rescale("remdm_rescale", _RESCALE)
+REMDM_RESCALE = remdm_rescale(_RESCALE)
 REMDM_CONF = _kernel(
     "remdm_conf", step=_confident, init=lambda process, x_BL: jnp.full(x_BL.shape, jnp.inf, jnp.float32)
 )

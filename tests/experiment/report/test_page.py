@@ -26,6 +26,7 @@ def make_task(images=False):
         primary="tv3",
         vocab_size=26,
         shape=(1, 4, 4) if images else (),
+        token_name=lambda token: chr(ord("a") + token),
         decode=lambda tokens: "".join(chr(ord("a") + int(token)) for token in tokens),
         images=lambda tokens: (tokens.reshape(-1, 4, 4, 1) * 9).astype(np.uint8) if images else None,
         properties=lambda tokens: {"mean": tokens.mean(1), "first": tokens[:, 0]} if images else {},
