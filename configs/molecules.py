@@ -1,12 +1,14 @@
 """Few-step students of diffusion models of molecules that ship with the repository, beside samplers by hand.
 
-    pip install rdkit                                             # chemistry
+    pip install rdkit selfies                                     # chemistry, and another writing of molecules
     pip install --no-deps molsets==0.3.1 fcd-torch==1.0.7         # data and ChemNet: read, never imported
     python -m lsd_jax.main --config=configs/molecules.py
     python -m lsd_jax.main --config=configs/molecules.py:qm9      # pip install --no-deps qm9pack==1.0.3
+    python -m lsd_jax.main --config=configs/molecules.py:qm9_selfies   # the same molecules, written so that none is invalid
     python -m lsd_jax.main --config=configs/molecules.py:tiny     # the same path on QM9 in three minutes
 
-SMILES strings of MOSES (1.6 million drug-like molecules out of ZINC; at most 56 tokens) or QM9 (131 thousand small ones; 22).
+SMILES strings of MOSES (1.6 million drug-like molecules out of ZINC; at most 56 tokens) or QM9 (131 thousand small ones; 22), or
+SELFIES of QM9 (21).
 The length of a molecule is drawn first, from the training split's lengths; orders and grids are fitted on training molecules;
 every number is of test molecules. A file of SMILES of your own: --config.data.path=FILE. Where its tokens are among the set's, the
 set's network serves it; else take the vocab_size that the error names, and --config.model.weights= to train a network on it first.
@@ -41,7 +43,7 @@ _COSINE = {"student__grid": "cosine"}
 
 
 def get_config(variant_name: str = "moses") -> ConfigDict:
-    """Students and rivals on MOSES; "qm9" is the smaller set, "tiny" three minutes of it.
+    """Students and rivals on MOSES; "qm9" is the smaller set, "qm9_selfies" another writing of it, "tiny" three minutes of "qm9".
 
     Raises:
         ValueError: another variant.

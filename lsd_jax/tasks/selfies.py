@@ -13,8 +13,12 @@ from lsd_jax.errors import InputError
 from lsd_jax.metrics.molecules import chemistry
 from lsd_jax.tasks.molecules import Molecules
 
-# The tokens of QM9, by their characters' codes; other sets give their own.
+# The tokens of the two published sets, by their characters' codes; a file of the user's gives its own.
 VOCABULARIES = {
+    "moses": tuple(
+        "[#Branch1] [#Branch2] [#C] [#N] [=Branch1] [=Branch2] [=C] [=N] [=O] [=Ring1] [=Ring2] [=S] [Br] [Branch1] [Branch2] [C] "
+        "[Cl] [F] [H] [NH1] [N] [O] [P] [Ring1] [Ring2] [S]".split()
+    ),
     "qm9": tuple(
         "[#Branch1] [#Branch2] [#C] [#N] [=Branch1] [=Branch2] [=C] [=N+1] [=NH1+1] [=NH2+1] [=N] [=O] [=Ring1] [Branch1] "
         "[Branch2] [C-1] [CH1-1] [C] [F] [N+1] [N-1] [NH1+1] [NH1] [NH2+1] [NH3+1] [N] [O-1] [O] [Ring1] [Ring2]".split()

@@ -85,6 +85,19 @@ def test_a_small_set_has_the_tokens_of_qm9_where_it_asks_for_them(file):
     assert [wide.token_name(token) for token in (0, 30)] == ["[#Branch1]", ""]
 
 
+@pytest.mark.parametrize("name", ["moses", "qm9"])
+def test_a_published_set_has_its_tokens_and_comes_back(name):
+    try:
+        rows = smiles.moses("test") if name == "moses" else smiles.read_splits(name)["test"]
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    size, length = len(VOCABULARIES[name]) + 1, {"moses": 56, "qm9": 21}[name]
+    whole = lsd.make_task(lsd.Data("selfies", path=name, vocab_size=size, sequence_length=length))
+    tokens = whole.encode(rows[:1000])
+    assert len(tokens) == 1000
+    assert chemistry.canonical(whole.decode(row) for row in tokens) == chemistry.canonical(rows[:1000])
+
+
 def test_the_missing_package_is_told_with_its_command(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "selfies", None)
     with pytest.raises(lsd.InputError, match="selfies: the package is not installed; run: pip install selfies"):
