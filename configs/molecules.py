@@ -72,6 +72,15 @@ def get_config(variant_name: str = "moses") -> ConfigDict:
         *[variant(entry, **{**PLAIN, **changes}) for entry, changes in SAMPLERS.items()],
     )
     config.report.ours = OURS
+    config.report.figure_samplers = (
+        OURS,
+        "golden order, cosine grid",
+        "Euler",
+        "top-k margin",
+        "k-Gillespie",
+        "MaskGIT, cosine grid, choice T=1",
+        "one token at a time (exact)",
+    )
     return _tiny(config) if variant_name == "tiny" else config
 
 
