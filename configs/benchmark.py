@@ -168,12 +168,12 @@ def get_config(variant_name: str = "") -> ConfigDict:
     config.report.ours = OURS
     config.report.figure_samplers = (
         OURS,
+        "golden order, cosine grid",
+        "dilated order, uniform grid",
         "Euler",
         "theta-trapezoidal",
-        "ReMDM conf",
-        "MaskGIT",
+        "MaskGIT, cosine grid",
         "Tweedie, JYS grid",
-        "k-Gillespie",
     )
     if leaders:
         config.report.figure_samplers = LEADERS
