@@ -23,9 +23,10 @@ docs/results/molecules.md):
     golden, untuned    0.40  14.71    0.68  13.73    0.79  13.41
     Euler              0.27  15.31    0.48  14.21    0.63  13.69    0.79  13.25
     QM9 as SELFIES, all valid: FCD (10,000 molecules; measurements/rows.py on 2 CPU cores, three fits) and -log p of that writing
+    NFE                4              8              16             64
     path-KL student    0.87  14.1     0.49  13.5     0.36  13.3
     golden, untuned    1.20  14.5     0.57  13.7     0.39  13.4
-    Euler              1.82  14.8     1.01  14.0     0.67  13.6     0.47  13.4 (64)
+    Euler              1.82  14.8     1.01  14.0     0.67  13.6     0.47  13.4
     MOSES, NFE         4              8              16             128
     path-KL student    0.16  25.02    0.41  23.29    0.59  22.73
     golden, untuned    0.08  26.50    0.32  23.76    0.51  22.86
