@@ -23,10 +23,10 @@ def base_config() -> ml_collections.ConfigDict:
     config.parameter_shards = 1  # > 1: a network in so many parts, each on another device (docs/pods.md)
 
     config.data = ml_collections.ConfigDict()
-    # text | subwords (vocab_size 1024) | countdown | bigram | toy | digits | cifar10 | proteins | molecules | selfies |
-    # tokens (of a published model; no data set needed)
+    # text | subwords (vocab_size 1024) | countdown | bigram | toy | digits | cifar10 | proteins | molecules | molecules_logp |
+    # molecules_qed | selfies | tokens (of a published model; no data set needed)
     config.data.name = "text"
-    # text, subwords, bigram, proteins: a file of your own instead of what ships; molecules, selfies: moses, qm9 or a file of SMILES;
+    # text, subwords, bigram, proteins: a file of your own instead of what ships; molecules (all four): moses, qm9 or a file of SMILES;
     # cifar10: its archive; tokens: text or .npy, or none
     config.data.path = ""
     # tokens: shipped name, file, folder or hub repository; empty: samples print as numbers. subwords: a tokenizer's JSON file
@@ -76,6 +76,7 @@ def base_config() -> ml_collections.ConfigDict:
     config.training.checkpoint_every = 250
     config.training.validate_every = 500
     config.training.validation_sequences = 512
+    config.training.start = ""  # weights that training starts from, a shipped name or a path; empty: at random
 
     config.teacher = ml_collections.ConfigDict()
     config.teacher.source = "samples"  # samples (the network, run in N steps) | data (paths to training sequences)

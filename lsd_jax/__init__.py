@@ -6,6 +6,7 @@ Three nouns: `Diffusion` (a model), `Sampler` (what is learned), `Task` (a kind 
 from lsd_jax.distill.distill import distill
 from lsd_jax.distill.settings import AlignmentSettings, OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.errors import InputError
+from lsd_jax.models.guidance import guided, without
 from lsd_jax.models.load import load_model
 from lsd_jax.models.model import Diffusion, Identity
 from lsd_jax.models.torch import from_torch
@@ -48,6 +49,7 @@ __all__ = [
     "distill",
     "fit_threshold",
     "from_torch",
+    "guided",
     "likelihood",
     "load_model",
     "load_sampler",
@@ -55,4 +57,5 @@ __all__ = [
     "sample",
     "sampler",
     "shard_parameters",
+    "without",
 ]

@@ -29,6 +29,7 @@ class RowStream(enum.IntEnum):
     POTENTIALS = 8  # the training sequences that pair potentials are fitted on
     FLOOR = 11  # repeated draws of real data
     DEGENERATE = 12  # degenerate baselines
+    LENGTHS = 13  # the order of the lengths of molecules that a property is asked of
 
 
 class PathStream(enum.IntEnum):

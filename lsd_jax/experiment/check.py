@@ -21,6 +21,7 @@ from lsd_jax.processes.process import Process
 from lsd_jax.samplers.registry import EVENT_SAMPLERS, get_kernel
 from lsd_jax.samplers.sampler import check_sharpness, check_threshold, check_time
 from lsd_jax.tasks.task import Task
+from lsd_jax.training.start import parameters_of
 from lsd_jax.training.train import LOSSES
 
 Entries = Mapping[tuple[str, str], tuple[ml_collections.ConfigDict, bool]]  # (task, sampler) -> config, distilled
@@ -129,6 +130,9 @@ def _check_training(config: ml_collections.ConfigDict, stage: str, process: Proc
             f"config.training.batch_size={training.batch_size}: must be a multiple of {devices} devices times "
             f"microbatch={training.microbatch}"
         )
+    if (stage == "train" or trained_here(config)) and training.start:
+        with section("training"):
+            parameters_of(training.start, build.sizes_of(config), process.longest is not None)
     if config.training.loss == "autoregressive" and stage != "train":
         raise InputError("config.training.loss='autoregressive': trains a scorer; it goes with --stage=train only")
     if process.ordered and config.training.loss != "denoising":

@@ -155,7 +155,9 @@ class Molecules(Task):
         Raises:
             ValueError: unknown tokens, more than a sequence has, or nothing free.
         """
-        tokens = tokenize(prompt)
+        return self._given(tokenize(prompt), prompt, count)
+
+    def _given(self, tokens: list[str], prompt: str, count: int) -> Condition:
         if len(tokens) > self.length:
             raise InputError(f"prompt={prompt!r}: it has {len(tokens)} tokens, a sequence {self.length}")
         if wrong := sorted(set(tokens) - set(self.vocabulary[:-1]) - {"_"}):

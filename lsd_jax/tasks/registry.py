@@ -3,6 +3,7 @@
 from lsd_jax.errors import InputError, check_kind
 from lsd_jax.tasks.chains import Bigram, Countdown, Toy
 from lsd_jax.tasks.images import Cifar10, Digits
+from lsd_jax.tasks.labeled import LogPMolecules, QedMolecules
 from lsd_jax.tasks.molecules import Molecules
 from lsd_jax.tasks.proteins import Proteins
 from lsd_jax.tasks.selfies import Selfies
@@ -22,6 +23,8 @@ TASKS: dict[str, type[Task]] = {
     "tokens": Tokens,
     "proteins": Proteins,
     "molecules": Molecules,
+    "molecules_logp": LogPMolecules,
+    "molecules_qed": QedMolecules,
     "selfies": Selfies,
 }
 

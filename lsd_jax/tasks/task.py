@@ -30,7 +30,7 @@ class Data:
     Attributes:
         name: of the task, a key of registry.TASKS.
         path: text, subwords, bigram, proteins: a text file instead of what ships. cifar10: its archive. tokens: a text or .npy
-            file, or empty for no data at all. molecules, selfies: "moses", "qm9" or a file of SMILES.
+            file, or empty for no data at all. molecules, molecules_logp, molecules_qed, selfies: "moses", "qm9" or a file of SMILES.
         tokenizer: tokens: a shipped name, a file, a folder or a repository of the hub; empty: samples print as numbers.
             subwords: a tokenizer's JSON file instead of what ships.
         normalize: text, subwords, bigram: whether a file is reduced to the 27 symbols instead of refused.

@@ -21,6 +21,7 @@ from lsd_jax.models.model import network_time
 from lsd_jax.processes.process import Process, mean_tokens
 from lsd_jax.progress import MetricWriter, Progress
 from lsd_jax.training import losses
+from lsd_jax.training.start import parameters_of
 
 _VALIDATED = 64  # sequences at a time
 _FINAL_DRAWS = 8  # of noise per validation sequence, once training is over: the number goes on the card
@@ -40,6 +41,8 @@ class TrainingSettings:
         ema_decay: of the average of parameters that is kept.
         checkpoint_every, validate_every: in steps.
         validation_sequences: how many are read.
+        start: weights that training starts from, a shipped name or a path, for example to go on with other data; empty: drawn at
+            random.
     """
 
     loss: str = "denoising"
@@ -54,6 +57,7 @@ class TrainingSettings:
     checkpoint_every: int = 250
     validate_every: int = 500
     validation_sequences: int = 512
+    start: str = ""
 
 
 @jax.tree_util.register_dataclass
@@ -160,11 +164,13 @@ def train(
     loss_fn = SequenceLoss(training.loss, model, process)
     key_init, key_train, key_valid = jax.random.split(jax.random.key(seed), 3)
 
-    def initial(key: jax.Array) -> TrainState:
-        params = backbones.initial(sizes, key)
+    given = parameters_of(training.start, sizes, process.longest is not None) if training.start else None
+
+    def initial(key: jax.Array, given: Any) -> TrainState:
+        params = backbones.initial(sizes, key) if given is None else given
         return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
 
-    state = parallel.start(initial, mesh, key_init)
+    state = parallel.start(initial, mesh, key_init, given)
     valid = validation[: training.validation_sequences]
     valid = valid[: len(valid) // _VALIDATED * _VALIDATED or len(valid)]  # whole batches
     tokens = mean_tokens(process, valid)

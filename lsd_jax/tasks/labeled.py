@@ -1,0 +1,146 @@
+"""Molecules whose first token says a property of theirs: the bin that their logP or QED lies in.
+
+One network is then a model with a condition and without: where the first token is given, it is asked for such molecules; where it is
+masked, it is not. Every sampler takes the token as a prompt, and `lsd.guided` weighs the condition (`docs/results/molecules.md`).
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from lsd_jax.errors import InputError
+from lsd_jax.keys import RowStream, generator
+from lsd_jax.metrics.bootstrap import mean_interval
+from lsd_jax.metrics.metric import Column, Metrics
+from lsd_jax.metrics.molecules import chemistry
+from lsd_jax.samplers.kernel import Condition
+from lsd_jax.tasks.molecules import Molecules
+from lsd_jax.tasks.smiles import VOCABULARIES, tokenize
+from lsd_jax.tasks.task import Data, Judge
+
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
+_IN_BIN = Column("in_bin", "valid, and in the bin that the first token says, share", short="in bin", best=1.0)
+
+
+class _Labeled(Molecules):
+    """SMILES strings with a bin before them, which `decode` leaves out; a sequence has a token more than `Molecules` has.
+
+    A prompt is a value of the property, "logP=2.2": molecules have the lengths that training molecules of its bin have. Or a value
+    and a molecule's writing, "logP=2.2 CC__O"; or a writing alone, of molecules of any bin.
+
+    Attributes:
+        label: the property, as a prompt names it.
+        edges: between the bins.
+        value: the property of a molecule.
+    """
+
+    label: ClassVar[str]
+    edges: ClassVar[tuple[float, ...]]
+    value: ClassVar[Callable[["Mol"], float]]
+
+    def __init__(self, data: Data, judge: Judge | None = None):
+        super().__init__(data, judge)
+        self.columns = (_IN_BIN, *self.columns)
+
+    def _measure(self, tokens_NL: np.ndarray, seed: int, resamples: int) -> Metrics:
+        right_N = [self.bin_of(self.decode(row)) == self.vocabulary[row[0]] for row in tokens_NL]
+        return {"in_bin": mean_interval(right_N, seed, resamples)} | super()._measure(tokens_NL, seed, resamples)
+
+    @classmethod
+    def bin_of(cls, smiles: str) -> str:
+        """The token of a molecule's bin; empty where the string is no molecule."""
+        with chemistry.rdkit("rdBase").BlockLogs():
+            molecule = chemistry.read(smiles)
+        return bins(cls.edges)[np.searchsorted(cls.edges, cls.value(molecule), "right")] if molecule is not None else ""
+
+    @classmethod
+    def cut(cls, smiles: str) -> list[str]:
+        """The bin of a molecule and the tokens of its writing."""
+        return [cls.bin_of(smiles), *tokenize(smiles)]
+
+    def _condition(self, prompt: str, count: int) -> Condition:
+        """As the class says.
+
+        Raises:
+            ValueError: a value that is no number, or that no training molecule has; or as `Molecules`.
+        """
+        asked, _, writing = prompt.partition(" ") if prompt.startswith(f"{self.label}=") else ("", "", prompt)
+        if not asked:
+            return self._given(["_", *tokenize(writing)], prompt, count)
+        token = self._asked(asked, prompt)
+        if writing:
+            return self._given([token, *tokenize(writing)], prompt, count)
+        train_NL = self.split("train")
+        length_N = (train_NL[train_NL[:, 0] == self._index[token]] != self.vocab_size - 1).sum(1)
+        if not len(length_N):
+            raise InputError(f"prompt={prompt!r}: no molecule of the training split lies in the bin {token}")
+        # Every length as often as in training, whatever the count; in an order that says nothing.
+        length_B = np.quantile(length_N, (np.arange(count) + 0.5) / count, method="inverted_cdf").astype(int)
+        length_B = generator(0, RowStream.LENGTHS).permutation(length_B)
+        fixed_BL = np.arange(self.length) >= length_B[:, None]
+        fixed_BL[:, 0] = True
+        tokens_BL = np.full((count, self.length), self.vocab_size - 1, np.int32)
+        tokens_BL[:, 0] = self._index[token]
+        return Condition(tokens_BL, fixed_BL)
+
+    def _asked(self, asked: str, prompt: str) -> str:
+        """The token of the bin of "logP=2.2"."""
+        try:
+            value = float(asked.removeprefix(f"{self.label}="))
+        except ValueError:
+            value = np.nan
+        if not np.isfinite(value):
+            raise InputError(
+                f"prompt={prompt!r}: write a number, and a space before a molecule: {self.label}=2.2 CC__O"
+            )
+        token = bins(self.edges)[np.searchsorted(self.edges, value, "right")]
+        if token not in self._index:
+            raise InputError(f"prompt={prompt!r}: no molecule of {self._set} lies in the bin {token}")
+        return token
+
+    def _text(self, tokens: list[str]) -> str:
+        return "".join(tokens[1:])
+
+
+@functools.cache
+def bins(edges: tuple[float, ...]) -> tuple[str, ...]:
+    """The tokens of the bins below, between and above the edges; a bin holds its lower edge."""
+    middle = (f"<{low:g}..{high:g}>" for low, high in itertools.pairwise(edges))
+    return (f"<..{edges[0]:g}>", *middle, f"<{edges[-1]:g}..>")
+
+
+def _with_bins(edges: tuple[float, ...]) -> Mapping[str, tuple[str, ...]]:
+    return {name: (*tokens, *bins(edges)) for name, tokens in VOCABULARIES.items()}
+
+
+def _steps(first: float, step: float) -> tuple[float, ...]:
+    return tuple(round(first + step * index, 2) for index in range(12))
+
+
+class LogPMolecules(_Labeled):
+    """The first token is the bin of Crippen's logP, 0.5 wide from -1.5 to 4."""
+
+    label = "logP"
+    edges = _steps(-1.5, 0.5)
+    vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = _with_bins(edges)
+
+    @staticmethod
+    def value(molecule: "Mol") -> float:
+        return chemistry.rdkit("Chem.Crippen").MolLogP(molecule)
+
+
+class QedMolecules(_Labeled):
+    """The first token is the bin of the drug-likeness QED, 0.05 wide from 0.35 to 0.9."""
+
+    label = "QED"
+    edges = _steps(0.35, 0.05)
+    vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = _with_bins(edges)
+
+    @staticmethod
+    def value(molecule: "Mol") -> float:
+        return chemistry.rdkit("Chem.QED").qed(molecule)
