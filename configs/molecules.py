@@ -44,6 +44,7 @@ _SETS = {
     "moses": ("molecules", "moses", 25, 56, 256, 6, 8),
     "qm9": ("molecules", "qm9", 31, 22, 192, 3, 6),
     "qm9_selfies": ("selfies", "qm9", 31, 21, 192, 3, 6),
+    "qm9_logp": ("molecules_logp", "qm9", 44, 23, 192, 3, 6),
 }
 _COSINE = {"student__grid": "cosine"}
 

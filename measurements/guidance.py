@@ -1,0 +1,102 @@
+"""Molecules that are asked for a property: how many have it, by the strength of the guidance and the number of evaluations.
+
+    python -m measurements.guidance --weights=FILE.safetensors --output=FILE.json
+
+The network reads the bin of logP as the first token of a QM9 molecule (`lsd_jax/tasks/labeled.py`). Every row asks for one value: the
+share of all samples that are molecules of its bin, the share that are molecules, and the share of distinct ones among these. Strength 0
+says what the lengths of such molecules alone do, and `training_shares` how often molecules lie in the bin that nobody asks for.
+Students are distilled once, from the network without a condition; a pair of evaluations counts as two wherever the strength is neither
+0 nor 1.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import zlib
+
+import jax
+import numpy as np
+
+import lsd_jax as lsd
+from lsd_jax.experiment.records import environment, revision
+from lsd_jax.files import write_whole
+from lsd_jax.metrics.bootstrap import mean_interval
+from lsd_jax.metrics.molecules import chemistry
+from lsd_jax.tasks.labeled import LogPMolecules
+
+DATA = lsd.Data("molecules_logp", path="qm9", vocab_size=44, sequence_length=23)
+VALUES = (-1.25, 0.25, 1.75, 2.75)
+STRENGTHS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
+STUDENTS = (4, 8, 16)
+ALONE = "one token at a time"
+TEMPERATURE = 0.8  # of the control: Euler with the condition, and no guidance
+
+
+def samplers(model: lsd.Diffusion, train: np.ndarray) -> dict[str, lsd.Sampler]:
+    """name -> sampler, distilled or untuned."""
+    students = lsd.distill(model, steps=STUDENTS, data=train)
+    found = {f"path-KL student {steps}": student for steps, student in students.items()}
+    for steps in STUDENTS:
+        coupling = lsd.Coupling("low_discrepancy")
+        found[f"golden order, cosine grid {steps}"] = lsd.sampler("tweedie", steps, grid="cosine", coupling=coupling)
+    for steps in (*STUDENTS, 64):
+        found[f"Euler {steps}"] = lsd.sampler("euler", steps)
+    return found | {ALONE: lsd.sampler("first_hitting", 1)}
+
+
+def row(
+    task: LogPMolecules, model: lsd.Diffusion, drawn: lsd.Sampler, value: float, seed: int, count: int
+) -> dict[str, list[float]]:
+    """The shares of one row, each with its 95 % bootstrap interval."""
+    condition, key = task.condition(f"logP={value}", count), jax.random.key(seed)
+    tokens = lsd.sample(model, drawn, key, count, length=task.length, condition=condition, batch_size=256)
+    wanted = task.vocabulary[condition.tokens_BL[0, 0]]
+    texts = chemistry.canonical(task.decode(tokens_L) for tokens_L in tokens)
+    valid = [text for text in texts if text is not None]
+    right_N = [text is not None and task.bin_of(text) == wanted for text in texts]
+    shares = {"in_bin": right_N, "valid": [text is not None for text in texts]}
+    shares["distinct"] = chemistry.unique(valid, count) if valid else [0.0]
+    return {name: list(mean_interval(values, seed, 1000)) for name, values in shares.items()}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draws every row, and writes the record; a part of it after every row."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", required=True, help="of the network, a shipped name or a file")
+    parser.add_argument("--output", required=True, type=pathlib.Path, help="a JSON file")
+    parser.add_argument("--count", type=int, default=512, help="molecules per row")
+    parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS)
+    parser.add_argument("--values", type=float, nargs="+", default=VALUES)
+    args = parser.parse_args(argv)
+    task = lsd.make_task(DATA)
+    model = lsd.load_model("ddit", args.weights)
+    record = {"command": " ".join(["python -m measurements.guidance", *argv]), "revision": revision()}
+    record |= {"environment": environment(), "network": model.identity._asdict(), "count": args.count, "rows": []}
+    train_N = task.split("train")[:, 0]
+    record["training_shares"] = {
+        str(value): float((train_N == task.condition(f"logP={value}", 1).tokens_BL[0, 0]).mean())
+        for value in args.values
+    }
+    for name, drawn in samplers(model, task.split("train")).items():
+        rows = [(strength, drawn, name) for strength in args.strengths]
+        if name.startswith("Euler"):
+            rows.append(
+                (1.0, lsd.sampler("euler", drawn.schedule.steps, temperature=TEMPERATURE), f"{name}, T={TEMPERATURE}")
+            )
+        for strength, each, label in rows:
+            guided = model if strength == 1 else lsd.guided(model, lsd.without(model, [0]), strength)
+            for value in args.values:
+                seed = zlib.crc32(f"{label} {strength} {value}".encode())
+                found = row(task, guided, each, value, seed, args.count)
+                calls = (task.length if label == ALONE else each.nfe) * (1 if strength in (0, 1) else 2)
+                facts = {"sampler": label, "strength": strength, "value": value, "evaluations": calls}
+                record["rows"].append({**facts, **found})
+                write_whole(args.output, json.dumps(record, indent=1))
+                print(label, strength, value, {name: round(share[0], 3) for name, share in found.items()}, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
