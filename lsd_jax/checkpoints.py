@@ -13,7 +13,7 @@ from typing import BinaryIO, NoReturn
 import jax
 from absl import logging
 
-from lsd_jax import parallel, shards
+from lsd_jax import agreement, parallel, shards
 from lsd_jax.errors import InputError
 from lsd_jax.files import in_store, move, write_whole
 
@@ -78,7 +78,7 @@ class Manager:
                 restored.update(self._manager.restore(step, args=ocp.args.Composite(**items)).items())
 
             try:
-                parallel.all_or_none(read)  # one that is read on one process alone is read on none
+                agreement.all_or_none(read)  # one that is read on one process alone is read on none
             except Exception as error:  # orbax, tensorstore and zarr each raise their own
                 reasons[step] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 continue
@@ -106,7 +106,7 @@ class Manager:
                     self._staged.set_aside(step, kept)
                 else:
                     move(self._folder / str(step), kept)
-        parallel.barrier("unreadable checkpoints")
+        agreement.barrier("unreadable checkpoints")
         self._manager.reload()
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from lsd_jax import parallel, startup
+from lsd_jax import agreement, startup
 from lsd_jax.errors import InputError
 from lsd_jax.experiment import stages
 from lsd_jax.experiment.arguments import parse
@@ -71,7 +71,7 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
     except (RuntimeError, AssertionError) as error:  # jax's own, where a platform has no device
         reason = (str(error).splitlines() or ["no such device here"])[0]
         sys.exit(f"error: JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r}: {reason}")
-    parallel.barrier("started")  # the first message between processes, which may not wait long: now all are here
+    agreement.barrier("started")  # the first message between processes, which may not wait long: now all are here
     logging.info("process %d of %d, devices %s", jax.process_index(), jax.process_count(), devices)
     name = pathlib.Path(FLAGS["config"].config_filename).name.replace(".py", "").replace(":", "_")
     try:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from lsd_jax import parallel
+from lsd_jax import agreement, parallel
 from lsd_jax.distill.check import check, checked_data
 from lsd_jax.distill.optimize import optimize
 from lsd_jax.distill.plan import make_plans
@@ -108,7 +108,7 @@ def distill(
         teacher_folder = checked_path("teacher_folder", teacher_folder) if teacher_folder else folder / "teacher"
     if folder and folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"folder={str(folder)!r}: is a file; name a folder")
-    kept = parallel.from_first(lambda: _finished(folder, steps) if folder else [])
+    kept = agreement.from_first(lambda: _finished(folder, steps) if folder else [])
     found = {record["steps"]: file.from_record(record) for record in kept}
     run = _Run(
         model, length, tokens, steps, seed, student, teacher, optimization, folder, teacher_folder, provenance or {}
@@ -202,7 +202,7 @@ class _Run:
             found[steps] = file.from_record(record)
             if path and jax.process_index() == 0:
                 found[steps].save(path)
-            parallel.barrier(f"student of {steps} steps")
+            agreement.barrier(f"student of {steps} steps")
             progress(2 + len(found))
         logging.info("distilled M=%s in %.1f s", tuple(todo), time.monotonic() - began)
         return found

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from lsd_jax import parallel
+from lsd_jax import agreement, parallel
 from lsd_jax.errors import InputError
 from lsd_jax.files import checked_path, write_whole
 from lsd_jax.keys import fold_each, sequence_keys
@@ -133,8 +133,8 @@ def cached_teacher(
         kept.extend(_read(file, recipe))
         return [(list(array.shape), array.dtype.name) for array in kept]
 
-    if forms := parallel.from_first(read):
-        return TeacherPaths(*parallel.arrays_from_first(kept, forms))
+    if forms := agreement.from_first(read):
+        return TeacherPaths(*agreement.arrays_from_first(kept, forms))
     paths = draw()
     if jax.process_index() == 0:
         write_whole(file, lambda stream: np.savez_compressed(stream, recipe=text, **dataclasses.asdict(paths)))

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import logging
 
-from lsd_jax import parallel
+from lsd_jax import agreement
 from lsd_jax.errors import InputError
 from lsd_jax.files import in_store, is_partial, store_of
 
@@ -35,7 +35,7 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
     """
     lock = _claimed if in_store(workdir) else _flocked
     with contextlib.ExitStack() as held:
-        parallel.from_first(lambda: held.enter_context(lock(workdir)))
+        agreement.from_first(lambda: held.enter_context(lock(workdir)))
         yield
 
 

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from lsd_jax import checkpoints, parallel
+from lsd_jax import agreement, checkpoints, parallel
 from lsd_jax.errors import InputError
 from lsd_jax.experiment import build, check
 from lsd_jax.experiment.lock import locked
@@ -51,11 +51,11 @@ def run(config: ml_collections.ConfigDict, workdir: pathlib.Path, stage: str, co
     }
     study = Study(config, workdir, provenance)
     checkpoints.check_folder("--workdir", workdir)
-    parallel.all_or_none(lambda: check.check_study(config, stage, workdir, study.entries))
+    agreement.all_or_none(lambda: check.check_study(config, stage, workdir, study.entries))
     if stage == "verify":
         print(verify(config, workdir))
         return
-    parallel.from_first(lambda: claim(workdir, json.loads(config.to_json())))
+    agreement.from_first(lambda: claim(workdir, json.loads(config.to_json())))
     with locked(workdir):
         _stages(study, stage, provenance)
 
@@ -82,7 +82,7 @@ def _stages(study: Study, stage: str, provenance: dict[str, Any]) -> None:
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: dict[str, Any]) -> None:
     """Trains the network into the run directory and writes its EMA weights with a card."""
     path = workdir / build.TRAINED
-    if parallel.from_first(path.exists):
+    if agreement.from_first(path.exists):
         logging.info("%s exists: not trained again", path)
         return
     began = time.monotonic()
@@ -103,7 +103,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: 
     }
     if jax.process_index() == 0:
         weights.save(path, params, sizes, card)
-    parallel.barrier("trained")
+    agreement.barrier("trained")
     logging.info("%s: %.4f +- %.4f bits per token on validation", path, *result.values())
 
 

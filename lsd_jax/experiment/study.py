@@ -15,7 +15,7 @@ import ml_collections
 import numpy as np
 from absl import logging
 
-from lsd_jax import parallel
+from lsd_jax import agreement
 from lsd_jax.distill.distill import distill
 from lsd_jax.errors import InputError
 from lsd_jax.experiment import build
@@ -161,7 +161,7 @@ class Study:
     def evaluate(self) -> None:
         """Evaluates every cell that has no record yet."""
         cells = {cell.stem: cell for cell in self.cells()}
-        missing = parallel.from_first(lambda: [stem for stem, cell in cells.items() if not self.path(cell).exists()])
+        missing = agreement.from_first(lambda: [stem for stem, cell in cells.items() if not self.path(cell).exists()])
         todo = [cells[stem] for stem in missing]
         if not todo:
             logging.info("all cells are evaluated")
@@ -176,7 +176,7 @@ class Study:
             record = self._record(cell)
             if jax.process_index() == 0:
                 write_json(self.path(cell), record)
-            parallel.barrier(cell.stem)
+            agreement.barrier(cell.stem)
             done += work[cell]
             progress(done, seconds=record["seconds"])
 

@@ -10,7 +10,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 import numpy as np
 from absl import logging
 
-from lsd_jax import parallel
+from lsd_jax import agreement
 from lsd_jax.errors import InputError
 from lsd_jax.files import write_whole
 from lsd_jax.metrics import fid
@@ -95,7 +95,7 @@ def _kept(
     """What a file holds; made and written where one process cannot read it: the others have to help with making it."""
     found: list[T] = []
     try:
-        parallel.all_or_none(lambda: found.append(read(path)))
+        agreement.all_or_none(lambda: found.append(read(path)))
         return found[0]
     except (FileNotFoundError, InputError):
         value = make()
