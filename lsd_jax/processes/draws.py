@@ -8,7 +8,13 @@ _FLAT, _BLOCK = 4096, 512  # tokens up to which one cumulative sum is made, and 
 
 
 def inverse_cdf(log_mass: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with one uniform each; -1 where a mass is not a number, or all are 0."""
+    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with one uniform each; -1 where a mass is not a number, or all are 0.
+
+    Masses are summed in the order of the tokens, and not from the smallest on, so that two samplers with equal uniforms draw related
+    tokens. In float32 a probability is then met to about 6e-8, and a token below that may never be drawn. Over all tokens
+    this is a total variation of 3e-7 for 27 of them, 8e-6 for 1,024 and 4e-4 for 50,257: the largest of Gaussian
+    logits with standard deviations 1, 3 and 6, worked out beside float64.
+    """
     S = log_mass.shape[-1]
     top = jax.lax.stop_gradient(log_mass.max(-1, keepdims=True))
     if S > _FLAT:
