@@ -35,6 +35,7 @@ flags.DEFINE_string(
     '--stage=sample: how every sequence starts. "_" is filled in, wherever it stands, in our text, in proteins and in molecules '
     "(SMILES or SELFIES, which get as many tokens as the prompt has). A published model reads it by its tokenizer.",
 )
+flags.DEFINE_float("guidance", 1.0, "--prompt: how much it counts; 1: what it says, above 1: more.", lower_bound=0.0)
 flags.DEFINE_integer("num_samples", 8, "--stage=sample: how many sequences.", lower_bound=1)
 flags.DEFINE_string("output", "", "--stage=sample: a text file to write instead of printing.")
 flags.DEFINE_bool("distributed", False, "Join the other processes of a pod through jax.distributed.initialize().")
@@ -78,6 +79,7 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
         workdir = checked_path("--workdir", FLAGS.workdir or f"runs/{name}")
         if FLAGS.stage == "sample":
             chosen = {"student": FLAGS.student, "name": FLAGS.sampler, "steps": FLAGS.steps, "prompt": FLAGS.prompt}
+            chosen["guidance"] = FLAGS.guidance
             stages.sample(config, workdir, **chosen, count=FLAGS.num_samples, output=FLAGS.output)
         else:
             stages.run(config, workdir, FLAGS.stage, command=" ".join(["python -m lsd_jax.main", *typed]))

@@ -200,6 +200,10 @@ def test_verification_names_the_field(tmp_path, field, value):
         ({"name": "euler"}, "--sampler='euler' needs --steps=M"),
         ({"name": "euler", "steps": 2, "count": 0}, "--num_samples=0: must be 1"),
         ({"name": "euler", "steps": 2, "prompt": "ab"}, "--prompt='ab': a prompt needs characters"),
+        (
+            {"name": "euler", "steps": 2, "guidance": 2.0},
+            "--guidance=2: says how much a prompt counts; give --prompt too",
+        ),
     ],
 )
 def test_drawing_names_the_flag(tmp_path, arguments, message):

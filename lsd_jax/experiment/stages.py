@@ -21,9 +21,12 @@ from lsd_jax.experiment.values import check_values
 from lsd_jax.files import checked_path, write_whole
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
+from lsd_jax.models.guidance import guided, without
+from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers.continuous import continuous_time_nats
 from lsd_jax.samplers.file import load_sampler
+from lsd_jax.samplers.kernel import Condition
 from lsd_jax.samplers.record import describe, differences
 from lsd_jax.samplers.registry import SAMPLERS, get_sampler
 from lsd_jax.samplers.sampler import Sampler, check_time, sampler
@@ -172,6 +175,7 @@ def sample(
     steps: int = 0,
     count: int = 8,
     prompt: str = "",
+    guidance: float = 1.0,
     output: str = "",
 ) -> None:
     """Draws with the config's model, and prints or saves one sequence per line; images also as a PNG.
@@ -181,6 +185,7 @@ def sample(
             sampler's budget) at config.student.temperature and top_p.
         count: how many sequences.
         prompt: what every sequence starts with; in text "_" is filled in. Other data needs a tokenizer.
+        guidance: strength of a prompt (`guided`); other than 1, an evaluation is two of the network.
         output: a file to write; .png of images.
 
     Raises:
@@ -209,6 +214,8 @@ def sample(
         raise FileExistsError(f"--output={output!r} exists; choose another name")
     with check.section("data"):
         task = build.task_of(config, judged=False)
+    if guidance != 1 and not prompt:
+        raise InputError(f"--guidance={guidance:g}: says how much a prompt counts; give --prompt too")
     try:
         condition = task.condition(prompt, count) if prompt else None
     except InputError as error:
@@ -218,6 +225,8 @@ def sample(
     check_time(drawn.kernel, model.time_conditioned)
     if student and drawn.facts["backbone"]["sha256"] != model.identity.sha256:
         logging.warning("the student was distilled from another network: %s", drawn.facts["backbone"])
+    if condition is not None and guidance != 1:
+        model = _guided(model, condition, guidance)
     drawn = drawn.bound_to(model, task.length)
     batch = min(count, config.evaluation.batch_size)
     keys = sequence_keys(named_key(config.seed, Stream.SAMPLE), count)
@@ -234,7 +243,16 @@ def sample(
         write_whole(target, text + "\n")
     else:
         print(text)
-    logging.info("%d samples, %g network evaluations each", count, calls.mean())
+    logging.info("%d samples, %g network evaluations each", count, calls.mean() * (1 if guidance == 1 else 2))
+
+
+def _guided(model: Diffusion, condition: Condition, strength: float) -> Diffusion:
+    """The model to which all that a condition gives, but for pads, counts by a strength."""
+    try:
+        pads = condition.tokens_BL == getattr(model.process, "pad", None)
+        return guided(model, without(model, np.flatnonzero((condition.fixed_BL & ~pads).any(0))), strength)
+    except InputError as error:
+        raise InputError(f"--guidance={strength:g}: {error}") from None
 
 
 def _checked(drawn: Sampler, student: str, process: Process, length: int) -> Sampler:

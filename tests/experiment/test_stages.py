@@ -224,10 +224,23 @@ def test_a_prompt_is_continued_and_filled_in_by_any_sampler(tmp_path, capsys, sa
     assert all(line.startswith("the pres") and line[9:17] == "dent of " and "_" not in line for line in lines)
 
 
+def test_guidance_weighs_a_prompt_and_costs_a_second_evaluation(tmp_path, capsys, caplog):
+    arguments = {"name": "euler", "steps": 4, "count": 2, "prompt": "the pres_dent of "}
+    found = {}
+    for strength in (1.0, 1.0 + 1e-6, 3.0):
+        with caplog.at_level("INFO"):
+            stages.sample(characters.get_config(), tmp_path, guidance=strength, **arguments)
+        found[strength] = capsys.readouterr().out
+        assert all(line.startswith("the pres") and line[9:17] == "dent of " for line in found[strength].splitlines())
+    assert found[1.0] == found[1.0 + 1e-6] != found[3.0]
+    assert "2 samples, 4 network evaluations each" in caplog.text and "8 network evaluations each" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"name": "heun", "steps": 4}, "--sampler='heun': choose one of"),
+        ({"name": "euler", "steps": 4, "guidance": 2.0}, "--guidance=2: says how much a prompt counts; give --prompt"),
         ({"name": "uniformization", "steps": 4}, "--sampler='uniformization' is defined for"),
         ({"name": "euler"}, "--sampler='euler' needs --steps"),
         ({"name": "euler", "steps": 4, "prompt": "The"}, "--prompt='The': .*'T'"),
