@@ -24,7 +24,7 @@ from lsd_jax.distill.teacher import TeacherPaths, bridged_teacher, cached_teache
 from lsd_jax.errors import InputError, check_kind, check_whole
 from lsd_jax.files import checked_path
 from lsd_jax.keys import RowStream, Stream, generator, named_key, sequence_keys
-from lsd_jax.models.model import Diffusion
+from lsd_jax.models.model import Diffusion, Identity
 from lsd_jax.processes.process import Process
 from lsd_jax.progress import Progress
 from lsd_jax.samplers import file
@@ -117,8 +117,7 @@ def distill(
         own.bound_to(model, length)
         kept = own.facts.get("provenance", {})
         changed = [name for name, value in run.source.items() if kept.get(name, value) != value]
-        weights = own.facts.get("backbone", {}).get("sha256", ""), model.identity.sha256
-        if all(weights) and weights[0] != weights[1]:
+        if _another(own.facts.get("backbone", {}), model.identity):
             changed.append("network")
         if changed:
             raise InputError(f"folder={str(folder)!r}: M={m} was distilled with another {', '.join(changed)}")
@@ -127,6 +126,15 @@ def distill(
     else:
         logging.info("all students are distilled")
     return {m: found[m] for m in steps}
+
+
+def _another(backbone: dict[str, Any], identity: Identity) -> bool:
+    """Whether a student's network is known to be another one: by the hash of its weights, or by its name where it has none."""
+    for field in ("sha256", "id"):
+        kept, own = backbone.get(field, ""), getattr(identity, field)
+        if kept and own:
+            return kept != own
+    return False
 
 
 def _finished(folder: pathlib.Path, steps: Sequence[int]) -> list[dict[str, Any]]:

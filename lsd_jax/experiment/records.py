@@ -223,4 +223,5 @@ def _differences(old: Any, new: Any, prefix: str = "config") -> list[str]:
         for name in old.keys() | new.keys():
             found += _differences(old.get(name), new.get(name), f"{prefix}.{name}")
         return found
-    return [] if old == new else [prefix]
+    later = old is None and not new  # a field that did not exist then, and that is empty now, changes nothing
+    return [] if old == new or later else [prefix]

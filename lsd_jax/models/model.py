@@ -159,11 +159,16 @@ class NetworkScore:
         _check_reading(self.process, self.output)
 
     def __call__(self, params: Any, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        return as_log_score(self.process, self._logits(params, x_BL, t), x_BL, t, self.output)
+
+    def log_posterior(self, params: Any, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        """log p(x_0 | x_t), (B, L, S), normalized."""
+        return as_log_posterior(self.process, self._logits(params, x_BL, t), x_BL, t, self.output)
+
+    def _logits(self, params: Any, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         if self.time_input == "none":
-            logits_BLS = shards.applied(self.module, params, x_BL)
-        else:
-            logits_BLS = shards.applied(self.module, params, x_BL, network_time(self.process, self.time_input, t))
-        return as_log_score(self.process, logits_BLS, x_BL, t, self.output)
+            return shards.applied(self.module, params, x_BL)
+        return shards.applied(self.module, params, x_BL, network_time(self.process, self.time_input, t))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,11 +184,19 @@ class FunctionScore:
 
     def __call__(self, params: Any, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         del params
+        return as_log_score(self.process, self._answer(x_BL, t), x_BL, t, self.output)
+
+    def log_posterior(self, params: Any, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+        """log p(x_0 | x_t), (B, L, S), normalized."""
+        del params
+        return as_log_posterior(self.process, self._answer(x_BL, t), x_BL, t, self.output)
+
+    def _answer(self, x_BL: jax.Array, t: jax.Array) -> jax.Array:
         output_BLS = self.function(x_BL, t)
         if not hasattr(output_BLS, "shape"):
             raise InputError(f"function=...: returns {type(output_BLS).__name__}; it must return an array (B, L, S)")
         # A barrier: where the compiler sees equal columns, it takes their difference for 0, NaN or not.
-        return as_log_score(self.process, jax.lax.optimization_barrier(output_BLS), x_BL, t, self.output)
+        return jax.lax.optimization_barrier(output_BLS)
 
 
 def network_time(process: Process, time_input: str, t: jax.Array) -> jax.Array:
@@ -197,12 +210,7 @@ def as_log_score(process: Process, output_BLS: jax.Array, x_BL: jax.Array, t: ja
     Raises:
         ValueError: the output is of another shape. A column too many, often the mask's, would be drawn as if it were data.
     """
-    needed = (*(x_BL.shape[:-1] if is_soft(x_BL) else x_BL.shape), process.vocab_size)
-    if output_BLS.shape != needed:
-        raise InputError(
-            f"output={tuple(output_BLS.shape)}: the network must give (B, L, S) = {needed}, one column for every data token"
-        )
-    output_BLS = process.possible(output_BLS)
+    output_BLS = _checked(process, output_BLS, x_BL)
     if output == "log_score":
         return output_BLS
     if output == "log_posterior":
@@ -211,6 +219,29 @@ def as_log_score(process: Process, output_BLS: jax.Array, x_BL: jax.Array, t: ja
         return process.log_score_of_sedd(output_BLS, x_BL, process.noise.sigma_bar(t))
     convert = process.log_score if output == "posterior" else process.log_score_of_mean
     return convert(jax.nn.log_softmax(output_BLS), x_BL, t)
+
+
+def as_log_posterior(process: Process, output_BLS: jax.Array, x_BL: jax.Array, t: jax.Array, output: str) -> jax.Array:
+    """log p(x_0 | x_t), (B, L, S), normalized, from a network's output; not by way of the score, where rounding loses the tail.
+
+    Raises:
+        ValueError: as `as_log_score`.
+    """
+    if output in ("score", "log_score"):
+        return jax.nn.log_softmax(process.log_clean(as_log_score(process, output_BLS, x_BL, t, output), x_BL, t))
+    log_probs_BLS = jax.nn.log_softmax(_checked(process, output_BLS, x_BL))
+    if output == "mean":  # it says nothing of what stands at the position itself
+        log_probs_BLS = jax.nn.log_softmax(log_probs_BLS + process.log_likelihood(x_BL, t))
+    return log_probs_BLS
+
+
+def _checked(process: Process, output_BLS: jax.Array, x_BL: jax.Array) -> jax.Array:
+    needed = (*(x_BL.shape[:-1] if is_soft(x_BL) else x_BL.shape), process.vocab_size)
+    if output_BLS.shape != needed:
+        raise InputError(
+            f"output={tuple(output_BLS.shape)}: the network must give (B, L, S) = {needed}, one column for every data token"
+        )
+    return process.possible(output_BLS)
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

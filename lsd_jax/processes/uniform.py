@@ -143,7 +143,7 @@ class Uniform:
 
     def step_probs(self, log_score_BLS: jax.Array, x_BL: jax.Array, delta_sigma_bar: jax.Array) -> jax.Array:
         """SEDD's analytic step (eq. 19): the staggered score times the forward transition, kept above 0, (B, L, S)."""
-        here = jax.nn.one_hot(x_BL, self.vocab_size)
+        here = jax.nn.one_hot(hard_tokens(x_BL), self.vocab_size)
         score = jnp.where(here > 0, 1.0, jnp.exp(log_score_BLS))
         stay, move = self.keep_and_move(delta_sigma_bar)
         grow = jnp.expm1(delta_sigma_bar)

@@ -45,7 +45,7 @@ def vocabulary_of(
         return published[name]
     own = _tokens_of(name, cut)
     for known in published.values():
-        if size == len(known) + 1 and own < set(known):
+        if size == len(known) + 1 and own <= set(known):
             return known
     return tuple(sorted(own))
 

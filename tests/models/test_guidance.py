@@ -1,5 +1,7 @@
 """Guided models against the exact posteriors of a joint distribution of a label and a sequence, by enumeration."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import lsd_jax as lsd
 from lsd_jax.models.guidance import mixed
 from lsd_jax.models.oracle import all_sequences
+from lsd_jax.processes.process import make_process
 from tests.samplers.enumeration import frequencies, oracle, total_variation
 
 S, L = 3, 3  # a label at position 0, and two tokens
@@ -18,6 +21,10 @@ T = jnp.float32(0.7)
 
 def _model() -> lsd.Diffusion:
     return oracle("absorbing", JOINT, S, L)
+
+
+def _constant(logits_BLS: jax.Array, x_BL: jax.Array, t: jax.Array) -> jax.Array:
+    return logits_BLS
 
 
 def _given(free: tuple[int, ...]) -> jax.Array:
@@ -65,8 +72,86 @@ def test_what_is_impossible_stays_so_and_is_no_nan(strength):
     if strength == 0:
         np.testing.assert_array_equal(found, log_without)
     else:
-        assert (np.isneginf(found) == [True, False, False, True]).all()
-        assert found[2] == log_with[2]
+        assert (np.isneginf(found) == [True, False, strength < 1, True]).all()
+        assert strength < 1 or found[2] == log_with[2]
+
+
+@pytest.mark.parametrize("t", [0.5, 1.0])
+@pytest.mark.parametrize("strength", [1.0, 3.0])
+def test_peaked_posteriors_keep_their_tail_under_uniform_noise(t, strength):
+    """At time 1 a score is 1 up to what the posterior adds, a thousandth: it cannot say of a rare token how rare it is."""
+    rng = np.random.default_rng(1)
+    first = (4 * rng.normal(size=(1, 6, 27))).astype(np.float32)
+    second = first + 0.5 * rng.normal(size=first.shape).astype(np.float32)
+    process = lsd.Uniform(27, lsd.LogLinear())
+    models = [
+        lsd.Diffusion.from_function(functools.partial(_constant, jnp.asarray(each)), process)
+        for each in (first, second)
+    ]
+    x_BL = jnp.asarray(rng.integers(0, 27, (1, 6)))
+    guided = lsd.guided(*models, strength)
+    found = np.exp(np.asarray(guided.apply.log_posterior(guided.params, x_BL, jnp.float32(t)), np.float64))
+    powers = [
+        each.astype(np.float64) - np.log(np.exp(each.astype(np.float64)).sum(-1, keepdims=True))
+        for each in (first, second)
+    ]
+    wanted = np.exp(strength * powers[0] + (1 - strength) * powers[1])
+    wanted /= wanted.sum(-1, keepdims=True)
+    assert np.abs(found - wanted).sum(-1).max() / 2 < 1e-5
+    plain = lsd.Diffusion.from_function(
+        lambda x, t: jnp.log(jnp.asarray(wanted, jnp.float32)), process, "log_posterior"
+    )
+    scores = [np.asarray(model.log_score(x_BL, jnp.float32(t))) for model in (guided, plain)]
+    np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("output", ["posterior", "log_posterior", "mean", "score", "log_score"])
+@pytest.mark.parametrize("name", ["absorbing", "uniform"])
+def test_the_posterior_of_an_output_is_what_its_score_says(name, output):
+    process = make_process(name, 5, lsd.LogLinear())
+    logits = jnp.asarray(np.random.default_rng(2).normal(size=(1, 4, 5)), jnp.float32)
+    if output == "log_posterior":
+        logits = jax.nn.log_softmax(logits)
+    if output == "log_score":
+        logits = process.log_score(jax.nn.log_softmax(logits), jnp.zeros((1, 4), jnp.int32), T)
+    x_BL = jnp.array([[process.num_states - 1, 0, 2, process.num_states - 1]])
+    model = lsd.Diffusion.from_function(lambda x, t: logits, process, output)
+    found = model.apply.log_posterior((), x_BL, T)
+    wanted = jax.nn.log_softmax(process.log_clean(model.log_score(x_BL, T), x_BL, T))
+    read = np.asarray(x_BL[0]) == process.num_states - 1 if name == "absorbing" else np.ones(4, bool)
+    np.testing.assert_allclose(found[0][read], wanted[0][read], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["absorbing", "uniform", "gaussian"])
+def test_soft_tokens_are_guided_as_the_tokens_that_they_are(name):
+    models = [oracle(name, JOINT, S, L), oracle(name, JOINT[::-1].copy(), S, L)]
+    if name == "absorbing":
+        models[1] = lsd.without(models[1], [2])
+    model, process = lsd.guided(*models, 2.0), models[0].process
+    x_BL = jnp.array([[0, process.num_states - 1, 1], [2, 0, process.num_states - 1]])
+    soft = jax.nn.one_hot(x_BL, process.num_states)
+    hard, found = (np.asarray(process.masked(x_BL, model.log_score(x, T))) for x in (x_BL, soft))
+    np.testing.assert_allclose(found, hard, atol=1e-4)
+    slope = jax.grad(lambda x: jnp.where(x_BL[..., None] == process.num_states - 1, model.log_score(x, T), 0.0).sum())(
+        soft
+    )
+    assert np.isfinite(slope).all()
+
+
+def test_another_strength_or_other_positions_are_another_network(tmp_path):
+    model = lsd.load_model("qm9")
+
+    def guided(positions: list[int], strength: float) -> lsd.Diffusion:
+        return lsd.guided(model, lsd.without(model, positions), strength)
+
+    made = [guided([0], 1.5), guided([1], 1.5), guided([0], 1.5 + 1e-7), guided([0, 1], 1.5)]
+    assert len({each.identity.sha256 for each in made}) == 4 == len({each.identity.id for each in made}) + 1
+    assert guided([1, 0, 1], 1.5).identity == made[3].identity
+    custom = lsd.guided(_model(), lsd.without(_model(), [0]), 1.5)
+    settings = {"length": L, "teacher": lsd.TeacherSettings(steps=8, paths=16), "folder": tmp_path}
+    lsd.distill(custom, (2,), **settings)
+    with pytest.raises(ValueError, match="M=2 was distilled with another network"):
+        lsd.distill(lsd.guided(_model(), lsd.without(_model(), [0]), 4.0), (2,), **settings)
 
 
 def test_samples_and_students_follow_the_guided_distribution():
@@ -115,10 +200,11 @@ def test_another_strength_compiles_nothing_again():
 
 def test_what_cannot_be_guided_is_refused():
     uniform = oracle("uniform", JOINT, S, L)
-    with pytest.raises(ValueError, match=r"^unconditional=\.\.\.: its process must be that of the conditional model"):
+    with pytest.raises(ValueError, match=r"^unconditional=\.\.\.: its process has another name; both models need one"):
         lsd.guided(_model(), uniform, 1.0)
-    with pytest.raises(ValueError, match=r"^strength=-1: must be 0 or more"):
-        lsd.guided(_model(), _model(), -1)
+    for strength in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=rf"^strength={strength}: must be 0 or more"):
+            lsd.guided(_model(), _model(), strength)
     with pytest.raises(ValueError, match=r"^strength='2': must be a number"):
         lsd.guided(_model(), _model(), "2")
     with pytest.raises(ValueError, match=r"^model=\.\.\.: the uniform process has no mask"):
