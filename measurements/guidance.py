@@ -14,6 +14,7 @@ import json
 import pathlib
 import sys
 import zlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,8 +22,10 @@ import numpy as np
 import lsd_jax as lsd
 from lsd_jax.experiment.records import environment, revision
 from lsd_jax.files import write_whole
+from lsd_jax.keys import sequence_keys
 from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.metrics.molecules import chemistry
+from lsd_jax.samplers.simulate import draw_and_count
 from lsd_jax.tasks.labeled import LogPMolecules
 
 DATA = lsd.Data("molecules_logp", path="qm9", vocab_size=44, sequence_length=23)
@@ -42,22 +45,23 @@ def samplers(model: lsd.Diffusion, train: np.ndarray) -> dict[str, lsd.Sampler]:
         found[f"golden order, cosine grid {steps}"] = lsd.sampler("tweedie", steps, grid="cosine", coupling=coupling)
     for steps in (*STUDENTS, 64):
         found[f"Euler {steps}"] = lsd.sampler("euler", steps)
-    return found | {ALONE: lsd.sampler("first_hitting", 1)}
+    return found | {ALONE: lsd.sampler("any_order", DATA.sequence_length)}
 
 
 def row(
     task: LogPMolecules, model: lsd.Diffusion, drawn: lsd.Sampler, value: float, seed: int, count: int
-) -> dict[str, list[float]]:
-    """The shares of one row, each with its 95 % bootstrap interval."""
-    condition, key = task.condition(f"logP={value}", count), jax.random.key(seed)
-    tokens = lsd.sample(model, drawn, key, count, length=task.length, condition=condition, batch_size=256)
+) -> dict[str, Any]:
+    """The mean number of calls of the model, and the shares of one row, each with its 95 % bootstrap interval."""
+    condition, keys = task.condition(f"logP={value}", count), sequence_keys(jax.random.key(seed), count)
+    tokens, calls = draw_and_count(model, drawn.bound_to(model, task.length), keys, min(count, 256), condition)
     wanted = task.vocabulary[condition.tokens_BL[0, 0]]
     texts = chemistry.canonical(task.decode(tokens_L) for tokens_L in tokens)
     valid = [text for text in texts if text is not None]
     right_N = [text is not None and task.bin_of(text) == wanted for text in texts]
     shares = {"in_bin": right_N, "valid": [text is not None for text in texts]}
     shares["distinct"] = chemistry.unique(valid, count) if valid else [0.0]
-    return {name: list(mean_interval(values, seed, 1000)) for name, values in shares.items()}
+    found = {name: list(mean_interval(values, seed, 1000)) for name, values in shares.items()}
+    return {"calls": float(calls.mean()), **found}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,8 +94,8 @@ def main(argv: list[str] | None = None) -> int:
             for value in args.values:
                 seed = zlib.crc32(f"{label} {strength} {value}".encode())
                 found = row(task, guided, each, value, seed, args.count)
-                calls = (task.length if label == ALONE else each.nfe) * (1 if strength in (0, 1) else 2)
-                facts = {"sampler": label, "strength": strength, "value": value, "evaluations": calls}
+                evaluations = found.pop("calls") * (1 if strength in (0, 1) else 2)
+                facts = {"sampler": label, "strength": strength, "value": value, "evaluations": evaluations}
                 record["rows"].append({**facts, **found})
                 write_whole(args.output, json.dumps(record, indent=1))
                 print(label, strength, value, {name: round(share[0], 3) for name, share in found.items()}, flush=True)

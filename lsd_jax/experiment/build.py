@@ -19,6 +19,7 @@ from lsd_jax.processes.process import Process, make_process
 from lsd_jax.samplers.coupling import Coupling
 from lsd_jax.tasks.registry import make_task, padded
 from lsd_jax.tasks.task import Data, Judge, Task
+from lsd_jax.training import start
 from lsd_jax.training.train import TrainingSettings
 
 TRAINED = "train/weights.safetensors"  # below the run directory
@@ -97,6 +98,32 @@ def sizes_of(config: ml_collections.ConfigDict) -> Sizes:
     """The sizes of the network to train."""
     causal = config.training.loss == "autoregressive"
     return network_sizes(model_settings(config), config.data.vocab_size, tuple(config.data.shape), causal)
+
+
+def start_of(config: ml_collections.ConfigDict) -> tuple[Any, str]:
+    """The parameters that training starts from, and the SHA-256 of their file.
+
+    Tokens are those of the data on the file's card, by their names.
+
+    Raises:
+        ValueError, FileNotFoundError: no such file, or a network that does not fit; the message begins with "start=".
+    """
+    named = f"start={config.training.start!r}"
+    path = weights.resolve(config.training.start)
+    known, params, card = weights.load(path, "start")
+    fields = {field.name for field in dataclasses.fields(Data)}
+    held = {name: value for name, value in card.get("data", {}).items() if name in fields}
+    if not held:
+        raise InputError(f"{named}: its card does not say which data it was trained on")
+    try:
+        old = make_task(Data(**held))
+    except (ValueError, OSError) as error:
+        raise InputError(f"{named}: the data on its card cannot be read: {error}") from None
+    try:
+        place = start.places(task_of(config, judged=False).token_names, old.token_names)
+        return start.grown(params, known, sizes_of(config), place), weights.sha256(path)
+    except InputError as error:
+        raise InputError(f"{named}: {error}") from None
 
 
 def model_of(

@@ -21,7 +21,6 @@ from lsd_jax.processes.process import Process
 from lsd_jax.samplers.registry import EVENT_SAMPLERS, get_kernel
 from lsd_jax.samplers.sampler import check_sharpness, check_threshold, check_time
 from lsd_jax.tasks.task import Task
-from lsd_jax.training.start import parameters_of
 from lsd_jax.training.train import LOSSES
 
 Entries = Mapping[tuple[str, str], tuple[ml_collections.ConfigDict, bool]]  # (task, sampler) -> config, distilled
@@ -67,7 +66,7 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, 
     task = _check_task(config, stage, process)
     time_conditioned = _check_model(config, stage, process, workdir, task)
     if stage in ("all", "train"):
-        _check_training(config, stage, process)
+        _check_training(config, stage, process, workdir)
     _check_student(config, process, time_conditioned)
     if distilled and stage in ("all", "distill", "evaluate"):
         check_distillation(config, process, task)
@@ -121,7 +120,7 @@ def trained_here(config: ml_collections.ConfigDict) -> bool:
     return config.model.name in NETWORKS and not config.model.weights
 
 
-def _check_training(config: ml_collections.ConfigDict, stage: str, process: Process) -> None:
+def _check_training(config: ml_collections.ConfigDict, stage: str, process: Process, workdir: pathlib.Path) -> None:
     training, devices = config.training, jax.device_count()
     if training.loss not in LOSSES:
         raise InputError(f"config.training.loss={training.loss!r}: choose one of {LOSSES}")
@@ -130,9 +129,14 @@ def _check_training(config: ml_collections.ConfigDict, stage: str, process: Proc
             f"config.training.batch_size={training.batch_size}: must be a multiple of {devices} devices times "
             f"microbatch={training.microbatch}"
         )
-    if (stage == "train" or trained_here(config)) and training.start:
-        with section("training"):
-            parameters_of(training.start, build.sizes_of(config), process.longest is not None)
+    if start := config.training.start:
+        if stage != "train" and not trained_here(config):
+            raise InputError(
+                f"config.training.start={start!r}: no network is trained, since config.model.weights names one; leave one of them empty"
+            )
+        if not (workdir / build.TRAINED).exists():
+            with section("training"):
+                build.start_of(config)
     if config.training.loss == "autoregressive" and stage != "train":
         raise InputError("config.training.loss='autoregressive': trains a scorer; it goes with --stage=train only")
     if process.ordered and config.training.loss != "denoising":

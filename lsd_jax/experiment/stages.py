@@ -95,11 +95,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path, provenance: 
         batches = task.batches(training.batch_size // jax.process_count(), config.seed)
         validation = task.split("validation")
     with check.section("training"):
-        params, result = train_network(training, sizes, process, batches, validation, path.parent, config.seed)
+        given, digest = build.start_of(config) if config.training.start else (None, "")
+        params, result = train_network(training, sizes, process, batches, validation, path.parent, config.seed, given)
     card = {
         "data": config.data.to_dict(),
         "process": {"name": process.name, **describe(process)},
         "training": config.training.to_dict(),
+        **({"start_sha256": digest} if digest else {}),
         "hours_of_last_start": round((time.monotonic() - began) / 3600, 2),
         **result,
         **provenance,

@@ -31,6 +31,7 @@ SHIPPED_MODELS = {
     "moses": ("ddit", "moses.safetensors"),
     "qm9": ("ddit", "qm9.safetensors"),
     "qm9_selfies": ("ddit", "qm9_selfies.safetensors"),
+    "qm9_logp": ("ddit", "qm9_logp.safetensors"),
     "digits": ("unet", "digits_unet.safetensors"),
 }
 _TAULDR = (".pt", ".pth", ".bin")  # PyTorch's suffixes: tauLDR's own checkpoints
@@ -60,8 +61,8 @@ def load_model(
             over the 20 amino acids, read as masked diffusion; with a pad where `process` is Absorbing(21, noise, lengths)),
             "ddit", "unet" (our own networks; "unet" also reads tauLDR's checkpoints), or a model that ships with the package:
             "text" (characters of the State of the Union addresses, 27 symbols, absorbing), "subwords" (the same text in 1,024
-            byte-pair tokens), "moses", "qm9" (SMILES strings of molecules of many lengths), "qm9_selfies" (SELFIES) or "digits" (8 x 8
-            images of 17 values, discretized Gaussian).
+            byte-pair tokens), "moses", "qm9" (SMILES strings of molecules of many lengths), "qm9_selfies" (SELFIES), "qm9_logp" (SMILES
+            behind the bin of their logP) or "digits" (8 x 8 images of 17 values, discretized Gaussian).
         weights: a file (safetensors, PyTorch's, Lightning's .ckpt), a folder, "owner/repository" with an optional "@revision" of
             the hub, or the name of a shipped file.
             Empty: what the installed wheel of that name holds ("antiberty", "sapiens").

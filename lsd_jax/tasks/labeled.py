@@ -4,12 +4,13 @@ One network is then a model with a condition and without: where the first token 
 masked, it is not. Every sampler takes the token as a prompt, and `lsd.guided` weighs the condition (`docs/results/molecules.md`).
 """
 
-import functools
 import itertools
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+from absl import logging
 
 from lsd_jax.errors import InputError
 from lsd_jax.keys import RowStream, generator
@@ -18,13 +19,14 @@ from lsd_jax.metrics.metric import Column, Metrics
 from lsd_jax.metrics.molecules import chemistry
 from lsd_jax.samplers.kernel import Condition
 from lsd_jax.tasks.molecules import Molecules
-from lsd_jax.tasks.smiles import VOCABULARIES, tokenize
+from lsd_jax.tasks.smiles import tokenize
 from lsd_jax.tasks.task import Data, Judge
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 _IN_BIN = Column("in_bin", "valid, and in the bin that the first token says, share", short="in bin", best=1.0)
+_NAMED = re.compile(r"(logp|qed)\b", re.IGNORECASE)  # a property, by whatever task it is asked for
 
 
 class _Labeled(Molecules):
@@ -47,6 +49,10 @@ class _Labeled(Molecules):
         super().__init__(data, judge)
         self.columns = (_IN_BIN, *self.columns)
 
+    def _splits(self) -> dict[str, np.ndarray]:
+        logging.info("working out %s of every molecule, which takes a thread minutes per million of them", self.label)
+        return super()._splits()
+
     def _measure(self, tokens_NL: np.ndarray, seed: int, resamples: int) -> Metrics:
         right_N = [self.bin_of(self.decode(row)) == self.vocabulary[row[0]] for row in tokens_NL]
         return {"in_bin": mean_interval(right_N, seed, resamples)} | super()._measure(tokens_NL, seed, resamples)
@@ -56,12 +62,10 @@ class _Labeled(Molecules):
         """The token of a molecule's bin; empty where the string is no molecule."""
         with chemistry.rdkit("rdBase").BlockLogs():
             molecule = chemistry.read(smiles)
-        return bins(cls.edges)[np.searchsorted(cls.edges, cls.value(molecule), "right")] if molecule is not None else ""
+        return "" if molecule is None else cls.labels[np.searchsorted(cls.edges, cls.value(molecule), "right")]
 
-    @classmethod
-    def cut(cls, smiles: str) -> list[str]:
-        """The bin of a molecule and the tokens of its writing."""
-        return [cls.bin_of(smiles), *tokenize(smiles)]
+    def _tokens(self, smiles: str) -> list[str]:
+        return [self.bin_of(smiles), *self.cut(smiles)]
 
     def _condition(self, prompt: str, count: int) -> Condition:
         """As the class says.
@@ -69,12 +73,12 @@ class _Labeled(Molecules):
         Raises:
             ValueError: a value that is no number, or that no training molecule has; or as `Molecules`.
         """
-        asked, _, writing = prompt.partition(" ") if prompt.startswith(f"{self.label}=") else ("", "", prompt)
+        asked, _, writing = prompt.partition(" ") if _NAMED.match(prompt) else ("", "", prompt)
         if not asked:
-            return self._given(["_", *tokenize(writing)], prompt, count)
+            return self._given(tokenize(writing), prompt, count, ("_",))
         token = self._asked(asked, prompt)
         if writing:
-            return self._given([token, *tokenize(writing)], prompt, count)
+            return self._given(tokenize(writing), prompt, count, (token,))
         train_NL = self.split("train")
         length_N = (train_NL[train_NL[:, 0] == self._index[token]] != self.vocab_size - 1).sum(1)
         if not len(length_N):
@@ -90,32 +94,25 @@ class _Labeled(Molecules):
 
     def _asked(self, asked: str, prompt: str) -> str:
         """The token of the bin of "logP=2.2"."""
+        name, _, number = asked.partition("=")
         try:
-            value = float(asked.removeprefix(f"{self.label}="))
+            value = float(number) if name == self.label else np.nan
         except ValueError:
             value = np.nan
         if not np.isfinite(value):
             raise InputError(
-                f"prompt={prompt!r}: write a number, and a space before a molecule: {self.label}=2.2 CC__O"
+                f"prompt={prompt!r}: write {self.label}=NUMBER, or {self.label}=NUMBER and a molecule, {self.label}=2.2 CC__O"
             )
-        token = bins(self.edges)[np.searchsorted(self.edges, value, "right")]
-        if token not in self._index:
-            raise InputError(f"prompt={prompt!r}: no molecule of {self._set} lies in the bin {token}")
-        return token
+        return self.labels[np.searchsorted(self.edges, value, "right")]
 
     def _text(self, tokens: list[str]) -> str:
         return "".join(tokens[1:])
 
 
-@functools.cache
 def bins(edges: tuple[float, ...]) -> tuple[str, ...]:
     """The tokens of the bins below, between and above the edges; a bin holds its lower edge."""
     middle = (f"<{low:g}..{high:g}>" for low, high in itertools.pairwise(edges))
     return (f"<..{edges[0]:g}>", *middle, f"<{edges[-1]:g}..>")
-
-
-def _with_bins(edges: tuple[float, ...]) -> Mapping[str, tuple[str, ...]]:
-    return {name: (*tokens, *bins(edges)) for name, tokens in VOCABULARIES.items()}
 
 
 def _steps(first: float, step: float) -> tuple[float, ...]:
@@ -127,7 +124,7 @@ class LogPMolecules(_Labeled):
 
     label = "logP"
     edges = _steps(-1.5, 0.5)
-    vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = _with_bins(edges)
+    labels = bins(edges)
 
     @staticmethod
     def value(molecule: "Mol") -> float:
@@ -139,7 +136,7 @@ class QedMolecules(_Labeled):
 
     label = "QED"
     edges = _steps(0.35, 0.05)
-    vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = _with_bins(edges)
+    labels = bins(edges)
 
     @staticmethod
     def value(molecule: "Mol") -> float:

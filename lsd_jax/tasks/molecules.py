@@ -43,15 +43,18 @@ class Molecules(Task):
     Attributes:
         vocabularies: the tokens of published sets.
         cut: SMILES -> tokens.
+        labels: tokens beside those of the writing, one of which stands before every molecule; (): none.
     """
 
     vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = VOCABULARIES
     cut: ClassVar[Callable[[str], list[str]]] = staticmethod(tokenize)
+    labels: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
         self._set = data.path or "moses"
-        self.vocabulary = (*vocabulary_of(self._set, self.vocab_size, self.vocabularies, self.cut), PAD)
+        written = vocabulary_of(self._set, self.vocab_size - len(self.labels), self.vocabularies, self.cut)
+        self.vocabulary = (*written, *self.labels, PAD)
         if self.vocab_size != len(self.vocabulary):
             raise InputError(
                 f"vocab_size={self.vocab_size}: {self._set} has {len(self.vocabulary)} tokens, the pad included"
@@ -87,7 +90,7 @@ class Molecules(Task):
             ValueError: none is left.
         """
         rows, long, unknown = [], 0, Counter()
-        for tokens in map(self.cut, smiles):
+        for tokens in map(self._tokens, smiles):
             if len(tokens) > self.length:
                 long += 1
             elif wrong := [token for token in tokens or [""] if token not in self._index]:
@@ -104,6 +107,10 @@ class Molecules(Task):
         if not rows:
             raise InputError(f"path={named!r}: no molecule fits sequence_length={self.length} and the vocabulary")
         return np.stack(rows)
+
+    def _tokens(self, smiles: str) -> list[str]:
+        """The tokens of a molecule's sequence; none where it cannot be written."""
+        return self.cut(smiles)
 
     @functools.cached_property
     def lengths(self) -> tuple[float, ...]:
@@ -157,15 +164,16 @@ class Molecules(Task):
         """
         return self._given(tokenize(prompt), prompt, count)
 
-    def _given(self, tokens: list[str], prompt: str, count: int) -> Condition:
-        if len(tokens) > self.length:
-            raise InputError(f"prompt={prompt!r}: it has {len(tokens)} tokens, a sequence {self.length}")
-        if wrong := sorted(set(tokens) - set(self.vocabulary[:-1]) - {"_"}):
-            raise InputError(
-                f"prompt={prompt!r}: {wrong[0]!r} is no token; it may hold {' '.join(self.vocabulary[:-1])} and _"
-            )
+    def _given(self, tokens: list[str], prompt: str, count: int, before: tuple[str, ...] = ()) -> Condition:
+        """The condition that gives a writing, and tokens `before` it."""
+        length, known = self.length - len(before), self.vocabulary[: self.vocab_size - 1 - len(self.labels)]
+        if len(tokens) > length:
+            raise InputError(f"prompt={prompt!r}: it has {len(tokens)} tokens, a sequence {length}")
+        if wrong := sorted(set(tokens) - set(known) - {"_"}):
+            raise InputError(f"prompt={prompt!r}: {wrong[0]!r} is no token; it may hold {' '.join(known)} and _")
         if "_" not in tokens:
             raise InputError(f"prompt={prompt!r}: nothing is free; write _ for every token that is to be filled in")
+        tokens = [*before, *tokens]
         row = np.full(self.length, self.vocab_size - 1, np.int32)
         row[: len(tokens)] = [self._index.get(token, 0) for token in tokens]
         fixed = np.array([*(token != "_" for token in tokens), *[True] * (self.length - len(tokens))])
@@ -220,5 +228,5 @@ def _lengths(kind: type[Molecules], data: Data) -> tuple[float, ...]:
     count = (
         np.bincount(length_N, minlength=task.length + 1) + 0.5
     )  # a length that training has not seen is not impossible
-    count[0] = 0.0
+    count[: 2 if kind.labels else 1] = 0.0  # no sequence is a label alone
     return tuple((count / count.sum()).tolist())

@@ -251,6 +251,11 @@ class Task:
         """How a figure names one of the data's tokens."""
         return self.decode(np.array([token]))
 
+    @property
+    def token_names(self) -> tuple[str, ...]:
+        """The names of all of the data's tokens, by which another vocabulary is compared with this one."""
+        return tuple(self.token_name(token) for token in range(self.vocab_size))
+
     def images(self, tokens_NL: np.ndarray) -> np.ndarray | None:
         """Sequences as images (n, height, width, channels), uint8; None of data that are read."""
         del tokens_NL

@@ -1,52 +1,61 @@
-"""Parameters of a trained network as those that another training starts from; the new network may know more tokens."""
+"""Parameters of a trained network as those that another training starts from; the new network may know other tokens."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
 from lsd_jax.errors import InputError
-from lsd_jax.models import weights
 from lsd_jax.models.backbones import Sizes, kind_of
 from lsd_jax.models.ddit import DDiTConfig
 
-# The axis of the data's tokens. The embedding has one row more, the mask's.
+# The axis of the data's tokens. The embedding has one row more, the mask's, which is the last.
 _VOCABULARY = {"params/embed/embedding": 0, "params/head/kernel": 1, "params/head/bias": 0}
 
 
-def parameters_of(start: str, sizes: Sizes, padded: bool) -> Any:
-    """The parameters of a file of `weights`, for a network of `sizes`.
-
-    Where the new network has more tokens, the old ones keep their numbers, but for a pad, which stays the last; every new token starts
-    as the mean of the old ones, so that it stands for none of them.
-
-    Args:
-        start: a shipped name or a path.
-        sizes: of the network to train.
-        padded: whether the last data token is a pad.
+def places(names: Sequence[str], known: Sequence[str]) -> list[int]:
+    """The number that every token of `names` has among the `known` ones, by its name; -1 of a new one.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: not such a file, or a network of other sizes.
+        ValueError: names that do not tell tokens apart, or not one token in common.
     """
-    known, params, _ = weights.load(weights.resolve(start), "start")
-    named = f"start={start!r}"
+    if list(names) == list(known):
+        return list(range(len(names)))
+    if len(set(names)) < len(names) or len(set(known)) < len(known):
+        raise InputError("its tokens are others, and some of them share a name")
+    number = {name: index for index, name in enumerate(known)}
+    found = [number.get(name, -1) for name in names]
+    if max(found) < 0:
+        raise InputError("it knows none of the tokens of the data")
+    return found
+
+
+def grown(params: Any, known: Sizes, sizes: Sizes, place: Sequence[int]) -> Any:
+    """The parameters of a network of sizes `known` for one of `sizes`.
+
+    Args:
+        params: of the known network.
+        known, sizes: equal but for `vocab_size` and `dtype`.
+        place: of every new token, the old token's number, or -1: such a token starts as the mean of those that stay.
+
+    Raises:
+        ValueError: other sizes, or a kind of network that takes no other tokens.
+    """
     if type(known) is not type(sizes):
-        raise InputError(f"{named}: holds a {kind_of(known)}, and a {kind_of(sizes)} is to be trained")
+        raise InputError(f"holds a {kind_of(known)}, and a {kind_of(sizes)} is to be trained")
     old, new = (dataclasses.asdict(each) | {"dtype": "", "vocab_size": 0} for each in (known, sizes))
     if wrong := [name for name in old if old[name] != new[name]]:
-        raise InputError(
-            f"{named}: its network has {wrong[0]}={old[wrong[0]]!r}, and {new[wrong[0]]!r} is to be trained"
-        )
-    more = sizes.vocab_size - known.vocab_size
-    if more < 0 or (more and not isinstance(sizes, DDiTConfig)):
-        raise InputError(f"{named}: its network knows {known.vocab_size} tokens, and vocab_size={sizes.vocab_size}")
-    if not more:
+        raise InputError(f"its network has {wrong[0]}={old[wrong[0]]!r}, and {new[wrong[0]]!r} is to be trained")
+    if list(place) == list(range(known.vocab_size)):
         return params
-    flat = traverse_util.flatten_dict(params, sep="/")
-    place = known.vocab_size - padded
+    if not isinstance(sizes, DDiTConfig):
+        raise InputError(f"a {kind_of(sizes)} takes no other tokens than its own")
+    kept, flat = [index for index in place if index >= 0], traverse_util.flatten_dict(params, sep="/")
     for name, axis in _VOCABULARY.items():
-        mean = np.take(flat[name], range(place), axis).mean(axis, keepdims=True)
-        flat[name] = np.insert(flat[name], [place] * more, mean, axis)
+        rows = np.moveaxis(np.asarray(flat[name]), axis, 0)
+        mean = rows[kept].mean(0)
+        chosen = [rows[index] if index >= 0 else mean for index in place]
+        flat[name] = np.moveaxis(np.stack([*chosen, *rows[known.vocab_size :]]), 0, axis)
     return traverse_util.unflatten_dict(flat, sep="/")

@@ -21,7 +21,6 @@ from lsd_jax.models.model import network_time
 from lsd_jax.processes.process import Process, mean_tokens
 from lsd_jax.progress import MetricWriter, Progress
 from lsd_jax.training import losses
-from lsd_jax.training.start import parameters_of
 
 _VALIDATED = 64  # sequences at a time
 _FINAL_DRAWS = 8  # of noise per validation sequence, once training is over: the number goes on the card
@@ -41,8 +40,6 @@ class TrainingSettings:
         ema_decay: of the average of parameters that is kept.
         checkpoint_every, validate_every: in steps.
         validation_sequences: how many are read.
-        start: weights that training starts from, a shipped name or a path, for example to go on with other data; empty: drawn at
-            random.
     """
 
     loss: str = "denoising"
@@ -57,7 +54,6 @@ class TrainingSettings:
     checkpoint_every: int = 250
     validate_every: int = 500
     validation_sequences: int = 512
-    start: str = ""
 
 
 @jax.tree_util.register_dataclass
@@ -136,6 +132,7 @@ def train(
     validation: np.ndarray,
     folder: pathlib.Path,
     seed: int,
+    given: Any = None,
 ) -> tuple[Any, dict[str, float]]:
     """Trains to `training.steps` steps, from the newest checkpoint in `folder` if there is one.
 
@@ -148,6 +145,7 @@ def train(
         validation: sequences (n, L).
         folder: of checkpoints and metrics.
         seed: of initialization and noise.
+        given: parameters to start from where there is no checkpoint; None: drawn.
 
     Returns:
         The EMA parameters, and the validation loss in bits per token with its standard error.
@@ -163,8 +161,6 @@ def train(
     model, optimizer = backbones.network(sizes), make_optimizer(training)
     loss_fn = SequenceLoss(training.loss, model, process)
     key_init, key_train, key_valid = jax.random.split(jax.random.key(seed), 3)
-
-    given = parameters_of(training.start, sizes, process.longest is not None) if training.start else None
 
     def initial(key: jax.Array, given: Any) -> TrainState:
         params = backbones.initial(sizes, key) if given is None else given

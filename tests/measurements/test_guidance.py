@@ -10,7 +10,6 @@ from lsd_jax.models import weights
 from lsd_jax.models.backbones import initial
 from lsd_jax.models.ddit import DDiTConfig
 from lsd_jax.samplers.record import describe
-from lsd_jax.tasks.labeled import LogPMolecules
 from measurements import guidance
 
 pytest.importorskip("rdkit", reason="RDKit is not installed: pip install rdkit")
@@ -20,8 +19,7 @@ pytest.importorskip("rdkit", reason="RDKit is not installed: pip install rdkit")
 def data(tmp_path_factory) -> lsd.Data:
     path = tmp_path_factory.mktemp("guidance") / "chains.smi"
     path.write_text("\n".join(f"{'C' * a}{atom}{'C' * b}" for a in range(1, 12) for b in range(8) for atom in "NO"))
-    tokens = {token for line in path.read_text().split() for token in LogPMolecules.cut(line)}
-    return lsd.Data("molecules_logp", str(path), vocab_size=1 + len(tokens), sequence_length=21)
+    return lsd.Data("molecules_logp", str(path), vocab_size=3 + 13 + 1, sequence_length=21)
 
 
 def test_a_record_has_a_row_for_every_sampler_strength_and_value(data, tmp_path, monkeypatch):
@@ -31,7 +29,7 @@ def test_a_record_has_a_row_for_every_sampler_strength_and_value(data, tmp_path,
     card = {"process": {"name": process.name, **describe(process)}}
     weights.save(tmp_path / "net.safetensors", initial(sizes, jax.random.key(0)), sizes, card)
     monkeypatch.setattr(guidance, "DATA", data)
-    euler = {"Euler 2": lsd.sampler("euler", 2), guidance.ALONE: lsd.sampler("first_hitting", 1)}
+    euler = {"Euler 2": lsd.sampler("euler", 2), guidance.ALONE: lsd.sampler("any_order", 21)}
     monkeypatch.setattr(guidance, "samplers", lambda model, train: euler)
     output = tmp_path / "record.json"
     argv = [f"--weights={tmp_path / 'net.safetensors'}", f"--output={output}", "--count=8", "--strengths", "1", "2"]
@@ -39,14 +37,12 @@ def test_a_record_has_a_row_for_every_sampler_strength_and_value(data, tmp_path,
     record = json.loads(output.read_text())
     rows = {(row["sampler"], row["strength"], row["value"]): row for row in record["rows"]}
     assert len(rows) == len(record["rows"]) == 2 * 3 + 2 * 2
-    calls = {key[:2]: row["evaluations"] for key, row in rows.items()}
-    assert calls == {
-        ("Euler 2", 1.0): 2,
-        ("Euler 2", 2.0): 4,
-        (f"Euler 2, T={guidance.TEMPERATURE}", 1.0): 2,
-        (guidance.ALONE, 1.0): 21,
-        (guidance.ALONE, 2.0): 42,
-    }
+    calls = {key: row["evaluations"] for key, row in rows.items()}
+    for value in (0.7, 3.2):
+        free = (~task.condition(f"logP={value}", 8).fixed_BL).sum(1).mean()
+        assert calls["Euler 2", 1.0, value] == 2 == calls[f"Euler 2, T={guidance.TEMPERATURE}", 1.0, value]
+        assert calls["Euler 2", 2.0, value] == 4
+        assert calls[guidance.ALONE, 1.0, value] == free == calls[guidance.ALONE, 2.0, value] / 2
     train = task.split("train")[:, 0]
     shares = {
         value: (train == task.vocabulary.index(name)).mean()

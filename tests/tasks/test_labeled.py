@@ -24,9 +24,8 @@ def task(file):
     return lsd.make_task(data_of(file), Judge(references=0))
 
 
-def data_of(file, name="molecules_logp", cut=LogPMolecules.cut) -> lsd.Data:
-    tokens = {token for line in smiles.read_file(str(file)) for token in cut(line)}
-    return lsd.Data(name, str(file), vocab_size=1 + len(tokens), sequence_length=21)
+def data_of(file, name="molecules_logp", vocab_size=3 + 13 + 1) -> lsd.Data:
+    return lsd.Data(name, str(file), vocab_size=vocab_size, sequence_length=21)
 
 
 def test_bins_are_named_and_hold_their_lower_edge():
@@ -44,7 +43,7 @@ def test_bins_are_named_and_hold_their_lower_edge():
 def test_a_sequence_begins_with_its_bin_and_is_read_without(task):
     row = task.encode(["CCCCO"])[0]
     assert task.vocabulary[row[0]] == "<0.5..1>" and task.decode(row) == "CCCCO"
-    assert task.lengths[1] < task.lengths[6]  # a bin counts
+    assert task.lengths[:2] == (0, 0) < task.lengths[2:3]  # a bin counts, and is no molecule
     real = task.split("test")
     assert task.measure(real, resamples=0)["in_bin"][0] == 1
     wrong = real.copy()
@@ -76,16 +75,32 @@ def test_a_value_and_a_writing_or_a_writing_alone(task):
 @pytest.mark.parametrize(
     "prompt, message",
     [
-        ("logP=high", r"prompt='logP=high': write a number, and a space before a molecule: logP=2.2 CC__O"),
-        ("logP=nan", r"prompt='logP=nan': write a number"),
-        ("logP=-9", r"prompt='logP=-9': no molecule of .* lies in the bin <..-1.5>"),
+        ("logP=high", r"prompt='logP=high': write logP=NUMBER, or logP=NUMBER and a molecule, logP=2.2 CC__O"),
+        ("logP=nan", r"prompt='logP=nan': write logP=NUMBER"),
+        ("logP=-9", r"prompt='logP=-9': no molecule of the training split lies in the bin <..-1.5>"),
         ("logP=1 CCO", r"prompt='logP=1 CCO': nothing is free"),
-        ("QED=0.5", r"prompt='QED=0.5': '.' is no token"),
+        ("CCO", r"prompt='CCO': nothing is free"),
+        ("", r"prompt='': nothing is free"),
+        ("logP=1 " + 21 * "_", r"prompt='logP=1 _*': it has 21 tokens, a sequence 20"),
+        ("CCS_", r"prompt='CCS_': 'S' is no token; it may hold C N O and _"),
+        ("QED=0.5", r"prompt='QED=0.5': write logP=NUMBER"),
+        ("logp=0.5", r"prompt='logp=0.5': write logP=NUMBER"),
     ],
 )
 def test_a_prompt_that_does_not_fit_is_told(task, prompt, message):
     with pytest.raises(lsd.InputError, match=message):
         task.condition(prompt, 1)
+
+
+def test_a_file_s_own_vocabulary_is_that_of_its_set_where_it_has_all_of_it(tmp_path):
+    """Whose tokens stand in another order than sorted ones."""
+    path = tmp_path / "all.smi"
+    rows = [f"{'C' * a}{atom}{'C' * b}" for a in range(1, 12) for b in range(8) for atom in "NO"]
+    rest = ["C#C", "CC(F)C", "[O-]C=[NH+]C", "C1=CC=CC=C1", "c1ccccc1", "n1c[nH]cc1", "C[N+]#[C-]", "[NH3+]CC([O-])=O"]
+    path.write_text("\n".join([*rows, *rest]))
+    own = {token for text in smiles.read_file(str(path)) for token in smiles.tokenize(text)}
+    known = {**smiles.VOCABULARIES, "mine": tuple(sorted(own, reverse=True))}
+    assert smiles.vocabulary_of(str(path), len(own) + 1, known, smiles.tokenize) == known["mine"]
 
 
 def test_the_published_sets_have_every_bin():
