@@ -5,6 +5,8 @@
     python -m lsd_jax.main --config=configs/molecules.py
     python -m lsd_jax.main --config=configs/molecules.py:qm9      # pip install --no-deps qm9pack==1.0.3
     python -m lsd_jax.main --config=configs/molecules.py:qm9_selfies   # the same molecules, written so that none is invalid
+    python -m lsd_jax.main --config=configs/molecules.py:qm9_logp # behind the bin of their logP, which a prompt may ask for
+    python -m lsd_jax.main --config=configs/molecules.py:qm9_logp --stage=sample --sampler=any_order --steps=23 --prompt="logP=2.2"
     python -m lsd_jax.main --config=configs/molecules.py:tiny     # the same path on QM9 in three minutes
 
 SMILES strings of MOSES (1.6 million drug-like molecules out of ZINC; at most 56 tokens) or QM9 (131 thousand small ones; 22), or
@@ -50,7 +52,7 @@ _COSINE = {"student__grid": "cosine"}
 
 
 def get_config(variant_name: str = "moses") -> ConfigDict:
-    """Students and rivals on MOSES; "qm9" is the smaller set, "qm9_selfies" another writing of it, "tiny" three minutes of "qm9".
+    """Students and rivals on MOSES; "qm9" is the smaller set, "qm9_selfies" another writing of it, "qm9_logp" asks for a property, "tiny" three minutes of "qm9".
 
     Raises:
         ValueError: another variant.

@@ -19,6 +19,7 @@ from lsd_jax.experiment import stages
 from lsd_jax.experiment.arguments import parse
 from lsd_jax.files import checked_path
 
+_SAMPLING = ("student", "sampler", "steps", "prompt", "guidance", "num_samples", "output")
 _JOINING = ("coordinator", "num_processes", "process_id", "local_device_ids", "join_timeout")
 FLAGS = flags.FLAGS
 _CONFIG = config_flags.DEFINE_config_file(
@@ -33,9 +34,12 @@ flags.DEFINE_string(
     "prompt",
     "",
     '--stage=sample: how every sequence starts. "_" is filled in, wherever it stands, in our text, in proteins and in molecules '
-    "(SMILES or SELFIES, which get as many tokens as the prompt has). A published model reads it by its tokenizer.",
+    '(SMILES or SELFIES, which get as many tokens as the prompt has). "logP=2.2", or that and a molecule, asks networks of such '
+    "molecules. A published model reads it by its tokenizer.",
 )
-flags.DEFINE_float("guidance", 1.0, "--prompt: how much it counts; 1: what it says, above 1: more.", lower_bound=0.0)
+flags.DEFINE_float(
+    "guidance", 1.0, "--stage=sample --prompt: how much it counts; 1: what it says, above 1: more.", lower_bound=0.0
+)
 flags.DEFINE_integer("num_samples", 8, "--stage=sample: how many sequences.", lower_bound=1)
 flags.DEFINE_string("output", "", "--stage=sample: a text file to write instead of printing.")
 flags.DEFINE_bool("distributed", False, "Join the other processes of a pod through jax.distributed.initialize().")
@@ -58,6 +62,9 @@ def main(typed: Sequence[str], argv: list[str]) -> None:
     given = [name for name in _JOINING if FLAGS[name].present]
     if given and not FLAGS.distributed:
         sys.exit(f"error: --{given[0]}: goes with --distributed")
+    given = [name for name in _SAMPLING if FLAGS[name].present]
+    if given and FLAGS.stage != "sample":
+        sys.exit(f"error: --{given[0]}: goes with --stage=sample")
     if FLAGS.distributed:
         ids = FLAGS.local_device_ids
         if ids is not None and not (ids and all(part.strip().isdecimal() for part in ids)):

@@ -336,6 +336,8 @@ def test_damaged_records_of_a_run_are_named(tmp_path):
     ("flags", "environment", "message"),
     [
         (["--num_processes=2"], {}, "error: --num_processes: goes with --distributed"),
+        (["--guidance=2"], {}, "error: --guidance: goes with --stage=sample"),
+        (["--prompt=a", "--stage=report"], {}, "error: --prompt: goes with --stage=sample"),
         (["--distributed"], {}, "error: --distributed: .*give --coordinator"),
         (
             ["--stage=sample", "--sampler=euler", "--steps=2"],

@@ -235,17 +235,18 @@ def sample(
     if target:
         target.parent.mkdir(parents=True, exist_ok=True)
     tokens, calls = draw_and_count(model, drawn, keys, batch, condition)
+    evaluations = calls.mean() * (1 if guidance == 1 else 2)
     text = "\n".join(map(task.decode, tokens))
     images = task.images(tokens) if target and target.suffix == ".png" else None
     if images is not None:
         from lsd_jax.experiment.report import figures
 
-        figures.save(figures.image_rows({f"NFE {calls.mean():g}": images}), target.parent, target.stem)
+        figures.save(figures.image_rows({f"NFE {evaluations:g}": images}), target.parent, target.stem)
     elif target:
         write_whole(target, text + "\n")
     else:
         print(text)
-    logging.info("%d samples, %g network evaluations each", count, calls.mean() * (1 if guidance == 1 else 2))
+    logging.info("%d samples, %g network evaluations each", count, evaluations)
 
 
 def _guided(model: Diffusion, condition: Condition, strength: float) -> Diffusion:
