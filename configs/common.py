@@ -76,6 +76,9 @@ def base_config() -> ml_collections.ConfigDict:
     config.training.checkpoint_every = 250
     config.training.validate_every = 500
     config.training.validation_sequences = 512
+    config.training.given_labels = (
+        0.0  # data that begin with a label: share of the sequences whose label is never noised
+    )
     config.training.start = ""  # weights that training starts from, a shipped name or a path; empty: at random
 
     config.teacher = ml_collections.ConfigDict()

@@ -33,6 +33,7 @@ _RANGES = {
     "training.checkpoint_every": (1, _ANY),
     "training.validate_every": (1, _ANY),
     "training.validation_sequences": (1, _ANY),
+    "training.given_labels": (0, 1),
     "teacher.steps": (1, _ANY),
     "teacher.paths": (1, _ANY),
     "student.steps": (1, _ANY),
@@ -75,7 +76,10 @@ _FRACTIONS = {
     "distill.alignment.radius",
     "verify.perplexity",
 }
-_FRACTIONS |= {"verify.tolerance", *(f"training.{name}" for name in ("decay_share", "weight_decay", "ema_decay"))}
+_FRACTIONS |= {
+    "verify.tolerance",
+    *(f"training.{name}" for name in ("decay_share", "weight_decay", "ema_decay", "given_labels")),
+}
 _WHOLE = _RANGES.keys() - _FRACTIONS
 _MOST_TOKENS = 2**31  # of teacher paths: they are kept in memory at two times at once
 

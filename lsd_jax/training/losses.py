@@ -4,12 +4,35 @@ A network maps tokens (B, L) and times (B,) to (B, L, S). Every sequence brings 
 depend on how a batch is cut over devices.
 """
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from lsd_jax.models.causal import Network
 from lsd_jax.processes.process import Process
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenLabels:
+    """A process whose noise leaves the first token of a share of the sequences as it is; all else is the process' own.
+
+    Such a sequence trains the model of the rest, given its label; the others train that of both.
+    """
+
+    process: Process
+    share: float
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.process, name)
+
+    def corrupt(self, key: jax.Array, x0_L: jax.Array, t: jax.Array) -> jax.Array:
+        """Draws x_t of one sequence."""
+        given = jax.random.uniform(jax.random.fold_in(key, 1)) < self.share
+        label_L = jnp.arange(x0_L.shape[-1]) == 0
+        return jnp.where(given & label_L, x0_L, self.process.corrupt(key, x0_L, t))
 
 
 def antithetic_times(key: jax.Array, batch: int, eps: float = 1e-3) -> jax.Array:

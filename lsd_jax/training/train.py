@@ -40,6 +40,8 @@ class TrainingSettings:
         ema_decay: of the average of parameters that is kept.
         checkpoint_every, validate_every: in steps.
         validation_sequences: how many are read.
+        given_labels: share of the sequences whose first token noise leaves as it is, for data that begin with a label. With 0 a label
+            is noised as every token is, and is hardly ever seen where all else is masked, as it is when a sampler is asked for it.
     """
 
     loss: str = "denoising"
@@ -54,6 +56,7 @@ class TrainingSettings:
     checkpoint_every: int = 250
     validate_every: int = 500
     validation_sequences: int = 512
+    given_labels: float = 0.0
 
 
 @jax.tree_util.register_dataclass
@@ -171,9 +174,13 @@ def train(
     valid = valid[: len(valid) // _VALIDATED * _VALIDATED or len(valid)]  # whole batches
     tokens = mean_tokens(process, valid)
 
+    trained_on = loss_fn
+    if training.given_labels:
+        trained_on = dataclasses.replace(loss_fn, process=losses.GivenLabels(process, training.given_labels))
+
     def bits_per_token(params, frozen, batch):
         del frozen
-        return loss_fn(params, batch).mean() / tokens / jnp.log(2)
+        return trained_on(params, batch).mean() / tokens / jnp.log(2)
 
     value_and_grad = parallel.value_and_grad_over_data(bits_per_token, mesh, training.microbatch)
 

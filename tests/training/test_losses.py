@@ -99,3 +99,24 @@ def test_times_are_antithetic():
     t = np.sort(losses.antithetic_times(jax.random.key(0), 64))
     assert t[0] >= 1e-3 and t[-1] < 1
     np.testing.assert_allclose(np.diff(t), (1 - 1e-3) / 64, rtol=1e-3)
+
+
+def test_a_given_label_is_never_noised_and_costs_nothing():
+    process, count = Absorbing(5, LogLinear()), 4000
+    given = losses.GivenLabels(process, 0.75)
+    x0_BL = jnp.tile(jnp.array([[3, 1, 2]]), (count, 1))
+    keys, t_B = jax.random.split(jax.random.key(0), count), jnp.full(count, 0.9)
+    x_BL, plain_BL = (np.asarray(jax.vmap(each.corrupt)(keys, x0_BL, t_B)) for each in (given, process))
+    np.testing.assert_array_equal(x_BL[:, 1:], plain_BL[:, 1:])  # all else is noised as it was
+    masked = 0.25 * float(process.mask_probability(jnp.float32(0.9)))
+    assert abs((x_BL[:, 0] == process.mask).mean() - masked) < 5 * np.sqrt(masked / count)
+    assert set(np.unique(x_BL[:, 0])) == {3, process.mask}
+
+    def network(x_BL, t_B):  # it knows everything but the label
+        return 20.0 * jax.nn.one_hot(x0_BL, 5).at[:, 0].set(0.0)
+
+    always = losses.denoising_loss(network, losses.GivenLabels(process, 1.0), keys, t_B, x0_BL)
+    np.testing.assert_allclose(always, 0.0, atol=1e-5)
+    found = losses.denoising_loss(network, given, keys, t_B, x0_BL)
+    weight = 1 / 0.9  # of a mask at time t
+    np.testing.assert_allclose(found, (x_BL[:, 0] == process.mask) * weight * np.log(5), rtol=2e-3, atol=1e-5)
