@@ -30,7 +30,7 @@ from lsd_jax.tasks.labeled import LogPMolecules
 
 DATA = lsd.Data("molecules_logp", path="qm9", vocab_size=44, sequence_length=23)
 VALUES = (-1.25, 0.25, 1.75, 2.75)
-STRENGTHS = (0.0, 1.0, 1.5, 2.0, 3.0, 5.0)
+STRENGTHS = (0.0, 1.0, 1.5, 2.0, 3.0)
 STUDENTS = (4, 8, 16)
 ALONE = "one token at a time"
 TEMPERATURE = 0.8  # of the control: Euler with the condition, and no guidance

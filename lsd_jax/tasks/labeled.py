@@ -50,7 +50,7 @@ class _Labeled(Molecules):
         self.columns = (_IN_BIN, *self.columns)
 
     def _splits(self) -> dict[str, np.ndarray]:
-        logging.info("working out %s of every molecule, which takes a thread minutes per million of them", self.label)
+        logging.info("working out %s of every molecule: minutes, for millions of them up to an hour", self.label)
         return super()._splits()
 
     def _measure(self, tokens_NL: np.ndarray, seed: int, resamples: int) -> Metrics:
