@@ -70,9 +70,9 @@ from lsd_jax.tasks.registry import make_task
 from lsd_jax.tasks.task import Data
 chains.SPLITS = {"train": (0, 60), "validation": (1, 20), "test": (2, 20)}
 task = make_task(Data("countdown", vocab_size=8, sequence_length=16, mix=0.001))
+missing = not (builder.cache_dir() / "datasets").exists()  # before either may begin
 print("ready", flush=True)
 sys.stdin.readline()
-missing = not (builder.cache_dir() / "datasets").exists()
 splits = [task.split(part).tobytes() for part in ("train", "validation", "test")]
 print(missing, *(hashlib.sha256(split).hexdigest() for split in splits))
 """
