@@ -37,7 +37,7 @@ docs/results/molecules.md):
 
 from ml_collections import ConfigDict
 
-from lsd_jax.configs.benchmark import PLAIN, UNTUNED
+from lsd_jax.configs.benchmark import PLAIN, UNIFORM, UNTUNED
 from lsd_jax.configs.common import base_config, variant
 
 OURS = "path-KL student"
@@ -46,7 +46,10 @@ _SETS = {
     "moses": ("molecules", "moses", 25, 56, 256, 6, 8),
     "qm9": ("molecules", "qm9", 31, 22, 192, 3, 6),
     "qm9_selfies": ("selfies", "qm9", 31, 21, 192, 3, 6),
+    "moses_selfies": ("selfies", "moses", 27, 56, 192, 6, 6),
     "qm9_logp": ("molecules_logp", "qm9", 44, 23, 192, 3, 6),
+    "qm9_qed": ("molecules_qed", "qm9", 44, 23, 192, 3, 6),
+    "qm9_uniform": ("molecules", "qm9", 31, 22, 192, 3, 6),
 }
 _COSINE = {"student__grid": "cosine"}
 
@@ -71,9 +74,13 @@ def get_config(variant_name: str = "moses") -> ConfigDict:
     config.evaluation.num_samples, config.evaluation.batch_size = 256, 64
     config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 64, 16, 8
     config.evaluation.references = 2000
+    rivals = SAMPLERS
+    if name == "qm9_uniform":
+        rivals, config.model.time_conditioned = UNIFORM_SAMPLERS, True
+        config.update_from_flattened_dict({field.replace("__", "."): value for field, value in UNIFORM.items()})
     config.samplers = (
         variant(OURS),
-        *[variant(entry, **{**PLAIN, **changes}) for entry, changes in SAMPLERS.items()],
+        *[variant(entry, **{**PLAIN, **changes}) for entry, changes in rivals.items()],
     )
     config.report.ours = OURS
     config.report.figure_samplers = (
@@ -101,6 +108,22 @@ SAMPLERS = {
     "entropy": {"student__kernel": "entropy"},
     "entropy bound": {"student__kernel": "eb"},
     "one token at a time (exact)": {"student__kernel": "first_hitting"},
+}
+
+# Under uniform noise tokens change many times, and there is no order of reveals.
+UNIFORM_SAMPLERS = {
+    "Euler": {"student__kernel": "euler"},
+    "Euler, T=0.8": {"student__kernel": "euler", "student__temperature": 0.8},
+    "Tweedie": {"student__kernel": "tweedie"},
+    "Tweedie, T=0.8": {"student__kernel": "tweedie", "student__temperature": 0.8},
+    "Tweedie, cosine grid": {"student__kernel": "tweedie", **_COSINE},
+    "Tweedie, JYS grid": {"student__kernel": "tweedie", "student__grid": "jys"},
+    "low-discrepancy draws, cosine grid": {**UNTUNED, **_COSINE},
+    "tau-leaping": {"student__kernel": "tau_leaping"},
+    "theta-trapezoidal": {"student__kernel": "theta_trapezoidal"},
+    "predictor-corrector": {"student__kernel": "predictor_corrector"},
+    "k-Gillespie": {"student__kernel": "gillespie"},
+    "entropy bound, uniform": {"student__kernel": "eb_uniform"},
 }
 
 

@@ -36,6 +36,7 @@ from lsd_jax.samplers.simulate import draw_and_count
 SETS = {
     "moses": lsd.Data("molecules", path="moses", vocab_size=25, sequence_length=56),
     "qm9": lsd.Data("molecules", path="qm9", vocab_size=31, sequence_length=22),
+    "moses_selfies": lsd.Data("selfies", path="moses", vocab_size=27, sequence_length=56),
     "qm9_selfies": lsd.Data("selfies", path="qm9", vocab_size=31, sequence_length=21),
     "subwords": lsd.Data("subwords", vocab_size=1024, sequence_length=128),
     "text": lsd.Data("text", vocab_size=27, sequence_length=128),

@@ -11,13 +11,15 @@ from lsd_jax.distill.settings import AlignmentSettings, OptimizeSettings, Studen
 from lsd_jax.errors import InputError
 from lsd_jax.models import weights
 from lsd_jax.models.backbones import NETWORKS, ModelSettings, Sizes, UNetSettings, network_sizes
+from lsd_jax.models.ddit import DDiTConfig
 from lsd_jax.models.load import load_model
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.absorbing import Absorbing
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.process import Process, make_process
+from lsd_jax.processes.uniform import Uniform
 from lsd_jax.samplers.coupling import Coupling
-from lsd_jax.tasks.registry import make_task, padded
+from lsd_jax.tasks.registry import TASKS, make_task, padded
 from lsd_jax.tasks.task import Data, Judge, Task
 from lsd_jax.training import start
 from lsd_jax.training.train import TrainingSettings
@@ -53,15 +55,18 @@ def task_of(config: ml_collections.ConfigDict, judged: bool = True) -> Task:
 def process_of(config: ml_collections.ConfigDict, lengths: Sequence[float] = ()) -> Process:
     """The noising process.
 
+    Where sequences have lengths of their own, the absorbing process draws the length first; under uniform noise the pad is a token
+    as any other.
+
     Args:
         lengths: the shares of lengths, where they are known already; else the training split is counted.
     """
     noise, settings = config.process.noise.to_dict(), {}
-    if padded(data_of(config)):
+    if padded(data_of(config)) and config.process.name != Uniform.name:
         if config.process.name != Absorbing.name:
             raise InputError(
                 f"name={config.process.name!r}: sequences of {config.data.name} have lengths of their own, which only the absorbing "
-                "process draws"
+                "and the uniform process have"
             )
         settings = {"lengths": tuple(lengths) or task_of(config, judged=False).lengths}
     elif config.process.name == "gaussian":
@@ -97,7 +102,9 @@ def training_of(config: ml_collections.ConfigDict) -> TrainingSettings:
 def sizes_of(config: ml_collections.ConfigDict) -> Sizes:
     """The sizes of the network to train."""
     causal = config.training.loss == "autoregressive"
-    return network_sizes(model_settings(config), config.data.vocab_size, tuple(config.data.shape), causal)
+    sizes = network_sizes(model_settings(config), config.data.vocab_size, tuple(config.data.shape), causal)
+    labels = len(TASKS[config.data.name].labels) if config.data.name in TASKS else 0
+    return dataclasses.replace(sizes, labels=labels) if labels and isinstance(sizes, DDiTConfig) else sizes
 
 
 def start_of(config: ml_collections.ConfigDict) -> tuple[Any, str]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from lsd_jax.processes.soft import is_soft
 
 _FREQUENCIES = 256
+_IMPOSSIBLE = -1e9  # finite, so that no gradient is infinity minus infinity
 DTYPES = ("float32", "bfloat16")
 
 
@@ -22,6 +23,7 @@ class DDiTConfig:
     """Sizes of the network; `vocab_size` counts data tokens, one more embedding is the mask's (or the start token's).
 
     `dtype` is that of matrix products: the residual stream, norms, softmax and logits stay in float32.
+    `labels` of the data tokens, those right before the last, stand first in a sequence and nowhere else, and nothing else stands first.
     """
 
     vocab_size: int
@@ -34,6 +36,7 @@ class DDiTConfig:
     norm_bias: bool = False  # RADD's
     conditioning: int = 128  # width of the time embedding
     dtype: str = "float32"
+    labels: int = 0
 
 
 class DDiT(nn.Module):
@@ -70,7 +73,13 @@ class DDiT(nn.Module):
         head = nn.Dense(
             config.vocab_size, dtype=dtype, kernel_init=nn.initializers.zeros, dot_general=in_float32, name="head"
         )
-        return head(h_BLD)
+        logits_BLS = head(h_BLD)
+        if not config.labels:
+            return logits_BLS
+        token_BLS, place_BLS = (jax.lax.broadcasted_iota(jnp.int32, logits_BLS.shape, axis) for axis in (2, 1))
+        first, pad = config.vocab_size - 1 - config.labels, config.vocab_size - 1
+        is_label_BLS = (token_BLS >= first) & (token_BLS < pad)
+        return jnp.where(is_label_BLS == (place_BLS == 0), logits_BLS, _IMPOSSIBLE)
 
 
 class Block(nn.Module):

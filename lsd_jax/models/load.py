@@ -32,6 +32,9 @@ SHIPPED_MODELS = {
     "qm9": ("ddit", "qm9.safetensors"),
     "qm9_selfies": ("ddit", "qm9_selfies.safetensors"),
     "qm9_logp": ("ddit", "qm9_logp.safetensors"),
+    "qm9_qed": ("ddit", "qm9_qed.safetensors"),
+    "qm9_uniform": ("ddit", "qm9_uniform.safetensors"),
+    "moses_selfies": ("ddit", "moses_selfies.safetensors"),
     "digits": ("unet", "digits_unet.safetensors"),
 }
 _TAULDR = (".pt", ".pth", ".bin")  # PyTorch's suffixes: tauLDR's own checkpoints

@@ -43,12 +43,10 @@ class Molecules(Task):
     Attributes:
         vocabularies: the tokens of published sets.
         cut: SMILES -> tokens.
-        labels: tokens beside those of the writing, one of which stands before every molecule; (): none.
     """
 
     vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = VOCABULARIES
     cut: ClassVar[Callable[[str], list[str]]] = staticmethod(tokenize)
-    labels: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)

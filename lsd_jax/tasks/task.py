@@ -88,6 +88,7 @@ class Task:
         best: metric -> the value that no sampler can better: 0 of a divergence, the data's own of a property.
         has_data: whether there are sequences to hold samples against.
         reads_file: whether `Data.path` means something to it.
+        labels: tokens of which one stands first in every sequence, and nowhere else; in the vocabulary they stand before the pad.
         image_shape: the (channels, height, width) that the data must have; () but for images.
     """
 
@@ -96,6 +97,7 @@ class Task:
     has_data: bool = True
     image_shape: ClassVar[tuple[int, ...]] = ()
     reads_file: ClassVar[bool] = True
+    labels: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, data: Data, judge: Judge | None = None):
         """Checks the settings and loads the judge's networks; the data set is prepared when it is first asked for.

@@ -37,7 +37,7 @@ def grown(params: Any, known: Sizes, sizes: Sizes, place: Sequence[int]) -> Any:
 
     Args:
         params: of the known network.
-        known, sizes: equal but for `vocab_size` and `dtype`.
+        known, sizes: equal but for `vocab_size`, `labels` and `dtype`.
         place: of every new token, the old token's number, or -1: such a token starts as the mean of those that stay.
 
     Raises:
@@ -45,7 +45,7 @@ def grown(params: Any, known: Sizes, sizes: Sizes, place: Sequence[int]) -> Any:
     """
     if type(known) is not type(sizes):
         raise InputError(f"holds a {kind_of(known)}, and a {kind_of(sizes)} is to be trained")
-    old, new = (dataclasses.asdict(each) | {"dtype": "", "vocab_size": 0} for each in (known, sizes))
+    old, new = (dataclasses.asdict(each) | {"dtype": "", "vocab_size": 0, "labels": 0} for each in (known, sizes))
     if wrong := [name for name in old if old[name] != new[name]]:
         raise InputError(f"its network has {wrong[0]}={old[wrong[0]]!r}, and {new[wrong[0]]!r} is to be trained")
     if list(place) == list(range(known.vocab_size)):

@@ -50,6 +50,15 @@ def test_causal_network_does_not_look_ahead():
         assert np.all(apart[:4] < 1e-6) == causal
 
 
+def test_labels_stand_first_and_nowhere_else():
+    model, _, params = make(labels=2)
+    probs_BLS = jax.nn.softmax(model.apply(params, X, SIGMA))
+    assert np.all(probs_BLS[:, 0, [0, 1, 4]] == 0) and np.all(probs_BLS[:, 0, 2:4] > 0)
+    assert np.all(probs_BLS[:, 1:, 2:4] == 0) and np.all(probs_BLS[:, 1:, [0, 1, 4]] > 0)
+    gradient = jax.grad(lambda p: jax.nn.log_softmax(model.apply(p, X, SIGMA))[..., 0].sum())(params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+
+
 def test_rotary_products_depend_on_the_distance_only():
     table = rotary_table(10, 8)
     q, k = jax.random.normal(jax.random.key(0), (2, 8))

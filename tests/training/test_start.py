@@ -1,5 +1,6 @@
 """Training that starts from a network: what it keeps, how it takes other tokens, and networks that do not fit."""
 
+import dataclasses
 import json
 
 import jax
@@ -102,6 +103,16 @@ def test_training_goes_on_from_a_file_and_says_so(file, tmp_path):
     moved = file.rename(tmp_path / "moved.safetensors")
     stages.run(training(file), tmp_path / "run", "train", command="test")  # it is trained: the file is not read again
     moved.rename(file)
+
+
+def test_a_network_whose_data_have_labels_keeps_them_in_their_place():
+    from lsd_jax.configs import molecules
+
+    config = molecules.get_config("qm9_logp")
+    config.model.weights = ""
+    assert (build.sizes_of(config).labels, build.sizes_of(training()).labels) == (13, 0)
+    unlabeled = dataclasses.replace(build.sizes_of(config), labels=0)
+    assert grown({"kept": 1}, unlabeled, build.sizes_of(config), range(44)) == {"kept": 1}
 
 
 def test_more_tokens_are_taken_by_name(file, tmp_path):
