@@ -23,7 +23,6 @@ import numpy as np
 from lsd_jax.experiment.records import environment, revision, write_json
 from lsd_jax.experiment.report import figures
 from lsd_jax.files import write_whole
-from lsd_jax.metrics import fid
 from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.metrics.metric import Metrics
 from lsd_jax.metrics.molecules import chemistry
@@ -34,17 +33,14 @@ from lsd_jax.tasks.registry import make_task
 from lsd_jax.tasks.task import Judge
 from measurements.rows import SETS
 
+_SETS = ("moses", "moses_selfies", "qm9", "qm9_selfies")
 _NATS = ("nats", "quarter", "elbo", "alone_nats")
 
 
 def fcd(args: argparse.Namespace, argv: list[str]) -> None:
     """Writes {"fcd": [value, low, high], ...} of the valid molecules beside every row. RDKit and the roots have processes of their own."""
-    gaussians = {}
-    for entry in args.chemnet:
-        suffix, _, file = entry.partition("=")
-        with np.load(file) as saved:
-            gaussians["fcd" + suffix] = fid.Gaussian(saved["mean"], saved["covariance"])
-    task = make_task(SETS[args.set])
+    task = make_task(SETS[args.set], Judge(references=args.references))
+    known = tables.gaussians(task.references)
     todo = [file for file in sorted(args.samples.glob("*.npz")) if not _beside(file).exists()]
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(args.processes, mp_context=context) as pool:
@@ -59,7 +55,7 @@ def fcd(args: argparse.Namespace, argv: list[str]) -> None:
             valid = [text for text in job.result() if text]
             if len(valid) >= chemnet.LEAST:
                 features = chemnet.features(valid)
-                found[file] = pool.submit(chemnet.distances, features, gaussians, args.seed, args.resamples)
+                found[file] = pool.submit(chemnet.distances, features, known, args.seed, args.resamples)
                 print(file.name, len(valid), flush=True)
         for file, job in found.items():
             write_whole(_beside(file), json.dumps(job.result()))
@@ -150,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("fcd", "table", "figure"))
-    parser.add_argument("--set", choices=("moses", "qm9", "qm9_selfies"), default="moses")
+    parser.add_argument("--set", choices=_SETS, default="moses")
     parser.add_argument("--samples", required=True, type=pathlib.Path, help="the folder that measurements.rows wrote")
     parser.add_argument("--output", type=pathlib.Path, help="table: a JSON file; figure: a PNG")
     parser.add_argument(
@@ -160,10 +156,7 @@ def main(argv: list[str] | None = None) -> int:
         help='table: a row that is judged whole; figure: one that is drawn; "Euler 8"; repeat',
     )
     parser.add_argument("--count", type=int, default=10_000, help="molecules per row")
-    parser.add_argument("--references", type=int, default=0, help="table: test molecules; 0: all")
-    parser.add_argument(
-        "--chemnet", action="append", default=[], metavar="SUFFIX=FILE", help="fcd: ChemNet statistics; repeat"
-    )
+    parser.add_argument("--references", type=int, default=0, help="fcd, table: test molecules; 0: all")
     parser.add_argument("--processes", type=int, default=8, help="fcd: beside ChemNet")
     parser.add_argument("--resamples", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

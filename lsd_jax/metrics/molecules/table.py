@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from lsd_jax.errors import InputError
+from lsd_jax.metrics import fid
 from lsd_jax.metrics.bootstrap import mean_interval, resample_weights, shifted_interval
 from lsd_jax.metrics.metric import Column, Metrics
 from lsd_jax.metrics.molecules import chemistry, pieces, similarity
@@ -108,9 +109,13 @@ def measure(
         found |= _against(reference, _SUFFIXES[name], facts, weights_RN, seed, resamples)
     found |= _distances(references["test"], facts, weights_RN)
     if fcd and len(facts.smiles) >= chemnet.LEAST:
-        gaussians = {f"fcd{_SUFFIXES[name]}": reference.chemnet for name, reference in references.items()}
-        found |= chemnet.distances(chemnet.features(facts.smiles), gaussians, seed, resamples)
+        found |= chemnet.distances(chemnet.features(facts.smiles), gaussians(references), seed, resamples)
     return found
+
+
+def gaussians(references: Mapping[str, Reference]) -> dict[str, fid.Gaussian | None]:
+    """The metric that is a distance from each reference -> ChemNet's statistics of it."""
+    return {f"fcd{_SUFFIXES[name]}": reference.chemnet for name, reference in references.items()}
 
 
 def of_strings(
