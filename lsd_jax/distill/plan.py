@@ -118,7 +118,11 @@ def _proposals(
         indices = _grids(table, times, process, settings.grid, steps)
         for m in steps:
             if (gain := search.path_kl(table, indices[m])) < -1e-3 * len(fitted.tokens[0]):
-                logging.warning("M=%d: the fitted grid costs %.3g nats less than every step: overfitted", m, -gain)
+                logging.warning(
+                    "M=%d: a fitted grid costs %.3g nats less than every step on the paths that it was fitted on: overfitted. Unseen "
+                    "paths choose the plan, untuned grids among it; more teacher.paths, or fewer student.grid_points, help",
+                    *(m, -gain),
+                )
             offer(m, f"{settings.grid} grid", coupling, times[indices[m]], search.path_cost(table, indices[m]))
             for name in _UNTUNED if settings.grid == "optimal" and process.jumps_once else ():
                 cost = search.path_cost(table, fixed_grids.nearest_indices(name, len(times) - 1, m))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import ml_collections
+from absl import logging
 
 from lsd_jax.distill.settings import AlignmentSettings, OptimizeSettings, StudentSettings, TeacherSettings
 from lsd_jax.errors import InputError
@@ -127,7 +128,12 @@ def start_of(config: ml_collections.ConfigDict) -> tuple[Any, str]:
     except (ValueError, OSError) as error:
         raise InputError(f"{named}: the data on its card cannot be read: {error}") from None
     try:
-        place = start.places(task_of(config, judged=False).token_names, old.token_names)
+        names = task_of(config, judged=False).token_names
+        place = start.places(names, old.token_names)
+        fresh = [name for name, index in zip(names, place) if index < 0]
+        logging.info(
+            "%s: knows %d of %d tokens; new are %s", named, len(names) - len(fresh), len(names), fresh or "none"
+        )
         return start.grown(params, known, sizes_of(config), place), weights.sha256(path)
     except InputError as error:
         raise InputError(f"{named}: {error}") from None

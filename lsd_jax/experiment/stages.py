@@ -21,6 +21,7 @@ from lsd_jax.experiment.values import check_values
 from lsd_jax.files import checked_path, write_whole
 from lsd_jax.keys import Stream, named_key, sequence_keys
 from lsd_jax.models import weights
+from lsd_jax.models.backbones import NETWORKS
 from lsd_jax.models.guidance import guided, without
 from lsd_jax.models.model import Diffusion
 from lsd_jax.processes.process import Process
@@ -201,6 +202,12 @@ def sample(
     if bool(student) == bool(name):
         raise InputError(
             "--stage=sample needs --student=PATH/student.json, or --sampler=NAME --steps=M, one of the two"
+        )
+    if (workdir / build.TRAINED).exists() and config.model.name in NETWORKS and config.model.weights:
+        raise InputError(
+            f"config.model.weights={config.model.weights!r}: {str(workdir)!r} holds a network that was trained there. To draw from "
+            "it, repeat the flags it was trained with, --config.model.weights= among them; to draw from the named one, choose another "
+            "--workdir"
         )
     loaded = load_sampler(student) if student else None
     # Shares of lengths that a file knows need no data set.

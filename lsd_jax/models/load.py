@@ -172,7 +172,9 @@ def _check_kind(name: str, source: str, sizes: Sizes, process: Process | None, s
     if isinstance(sizes, DDiTConfig) and sizes.causal:
         raise InputError(f"{found} that reads from left to right: a scorer, not a diffusion model")
     if sizes.vocab_size != values:
-        raise InputError(f"{found} for vocab_size={sizes.vocab_size}, not {values}")
+        raise InputError(
+            f"{found} for vocab_size={sizes.vocab_size}, not {values}; leave it empty, in a config, to train a network first"
+        )
 
 
 def _process_on_card(source: str, vocab_size: int, card: dict[str, Any]) -> Process:

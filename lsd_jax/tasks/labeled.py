@@ -5,7 +5,6 @@ masked, it is not. Every sampler takes the token as a prompt, and `lsd.guided` w
 """
 
 import itertools
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,7 +17,7 @@ from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.metrics.metric import Column, Metrics
 from lsd_jax.metrics.molecules import chemistry
 from lsd_jax.samplers.kernel import Condition
-from lsd_jax.tasks.molecules import Molecules
+from lsd_jax.tasks.molecules import NAMED, Molecules
 from lsd_jax.tasks.smiles import tokenize
 from lsd_jax.tasks.task import Data, Judge
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
 _IN_BIN = Column("in_bin", "valid, and in the bin that the first token says, share", short="in bin", best=1.0)
-_NAMED = re.compile(r"(logp|qed)\b", re.IGNORECASE)  # a property, by whatever task it is asked for
 
 
 class _Labeled(Molecules):
@@ -36,12 +34,10 @@ class _Labeled(Molecules):
     and a molecule's writing, "logP=2.2 CC__O"; or a writing alone, of molecules of any bin.
 
     Attributes:
-        label: the property, as a prompt names it.
         edges: between the bins.
         value: the property of a molecule.
     """
 
-    label: ClassVar[str]
     edges: ClassVar[tuple[float, ...]]
     value: ClassVar[Callable[["Mol"], float]]
 
@@ -73,7 +69,7 @@ class _Labeled(Molecules):
         Raises:
             ValueError: a value that is no number, or that no training molecule has; or as `Molecules`.
         """
-        asked, _, writing = prompt.partition(" ") if _NAMED.match(prompt) else ("", "", prompt)
+        asked, _, writing = prompt.partition(" ") if NAMED.match(prompt) else ("", "", prompt)
         if not asked:
             return self._given(tokenize(writing), prompt, count, ("_",))
         token = self._asked(asked, prompt)
@@ -82,7 +78,10 @@ class _Labeled(Molecules):
         train_NL = self.split("train")
         length_N = (train_NL[train_NL[:, 0] == self._index[token]] != self.vocab_size - 1).sum(1)
         if not len(length_N):
-            raise InputError(f"prompt={prompt!r}: no molecule of the training split lies in the bin {token}")
+            held = [label for label in self.labels if (train_NL[:, 0] == self._index[label]).any()]
+            raise InputError(
+                f"prompt={prompt!r}: no molecule of the training split lies in the bin {token}; those that hold some are {' '.join(held)}"
+            )
         # Every length as often as in training, whatever the count; in an order that says nothing.
         length_B = np.quantile(length_N, (np.arange(count) + 0.5) / count, method="inverted_cdf").astype(int)
         length_B = generator(0, RowStream.LENGTHS).permutation(length_B)

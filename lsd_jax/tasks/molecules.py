@@ -4,6 +4,7 @@ Pads are never noised: a sampler draws the length first (`Absorbing.lengths`).
 """
 
 import functools
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lsd_jax.tasks.builder import Source
 
 PAD = "<pad>"
+NAMED = re.compile(r"(logp|qed)\s*=", re.IGNORECASE)  # a prompt that asks for a property, whatever the task
 _BLOCK = 1024  # molecules per record
 
 
@@ -43,10 +45,12 @@ class Molecules(Task):
     Attributes:
         vocabularies: the tokens of published sets.
         cut: SMILES -> tokens.
+        label: the property that the labels are bins of, as a prompt names it.
     """
 
     vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = VOCABULARIES
     cut: ClassVar[Callable[[str], list[str]]] = staticmethod(tokenize)
+    label: ClassVar[str] = ""
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
@@ -160,6 +164,10 @@ class Molecules(Task):
         Raises:
             ValueError: unknown tokens, more than a sequence has, or nothing free.
         """
+        if asked := NAMED.match(prompt):
+            raise InputError(
+                f"prompt={prompt!r}: {self.name} cannot be asked for {asked[1]}; molecules_logp and molecules_qed can be"
+            )
         return self._given(tokenize(prompt), prompt, count)
 
     def _given(self, tokens: list[str], prompt: str, count: int, before: tuple[str, ...] = ()) -> Condition:
@@ -168,7 +176,8 @@ class Molecules(Task):
         if len(tokens) > length:
             raise InputError(f"prompt={prompt!r}: it has {len(tokens)} tokens, a sequence {length}")
         if wrong := sorted(set(tokens) - set(known) - {"_"}):
-            raise InputError(f"prompt={prompt!r}: {wrong[0]!r} is no token; it may hold {' '.join(known)} and _")
+            hint = f", and a value before it, {self.label}=NUMBER" if self.labels else ""
+            raise InputError(f"prompt={prompt!r}: {wrong[0]!r} is no token; it may hold {' '.join(known)} and _{hint}")
         if "_" not in tokens:
             raise InputError(f"prompt={prompt!r}: nothing is free; write _ for every token that is to be filled in")
         tokens = [*before, *tokens]

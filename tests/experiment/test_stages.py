@@ -8,7 +8,7 @@ import pytest
 import lsd_jax as lsd
 from lsd_jax.configs import characters
 from lsd_jax.configs import molecules as molecule_configs
-from lsd_jax.experiment import stages
+from lsd_jax.experiment import build, stages
 from lsd_jax.experiment.records import read_rows
 from lsd_jax.experiment.report import page
 from lsd_jax.tasks import molecules, smiles
@@ -251,6 +251,15 @@ def test_guidance_weighs_a_prompt_and_costs_a_second_evaluation(tmp_path, capsys
 def test_bad_requests_for_samples(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         stages.sample(characters.get_config(), tmp_path, **arguments)
+
+
+def test_samples_do_not_come_from_another_network_than_the_run_trained(tmp_path):
+    (tmp_path / build.TRAINED).parent.mkdir()
+    (tmp_path / build.TRAINED).touch()
+    with pytest.raises(
+        lsd.InputError, match=r"config.model.weights='text_teacher.safetensors': .* holds a network that was"
+    ):
+        stages.sample(characters.get_config(), tmp_path, name="euler", steps=2)
 
 
 def test_a_prompt_needs_characters(tmp_path):

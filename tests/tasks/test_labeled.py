@@ -77,12 +77,16 @@ def test_a_value_and_a_writing_or_a_writing_alone(task):
     [
         ("logP=high", r"prompt='logP=high': write logP=NUMBER, or logP=NUMBER and a molecule, logP=2.2 CC__O"),
         ("logP=nan", r"prompt='logP=nan': write logP=NUMBER"),
-        ("logP=-9", r"prompt='logP=-9': no molecule of the training split lies in the bin <..-1.5>"),
+        (
+            "logP=-9",
+            r"prompt='logP=-9': no molecule of the training split lies in the bin <..-1.5>; those that hold some are <",
+        ),
         ("logP=1 CCO", r"prompt='logP=1 CCO': nothing is free"),
         ("CCO", r"prompt='CCO': nothing is free"),
         ("", r"prompt='': nothing is free"),
         ("logP=1 " + 21 * "_", r"prompt='logP=1 _*': it has 21 tokens, a sequence 20"),
-        ("CCS_", r"prompt='CCS_': 'S' is no token; it may hold C N O and _"),
+        ("CCS_", r"prompt='CCS_': 'S' is no token; it may hold C N O and _, and a value before it, logP=NUMBER"),
+        ("boiling=2.2", r"prompt='boiling=2.2': .* is no token; .*, and a value before it, logP=NUMBER"),
         ("QED=0.5", r"prompt='QED=0.5': write logP=NUMBER"),
         ("logp=0.5", r"prompt='logp=0.5': write logP=NUMBER"),
     ],

@@ -71,7 +71,12 @@ def test_a_prompt_fixes_tokens_and_the_length(task):
     condition = task.condition("C1__1_", 3)
     assert condition.fixed_BL[0].tolist() == [True, True, False, False, True, False] + [True] * 10
     assert task.decode(condition.tokens_BL[0]).startswith("C1") and condition.tokens_BL.shape == (3, 16)
-    for prompt, message in (("C1CC1", "nothing is free"), ("C?_", r"'\?' is no token"), ("_" * 17, "17 tokens")):
+    for prompt, message in (
+        ("C1CC1", "nothing is free"),
+        ("C?_", r"'\?' is no token"),
+        ("logP=2", "molecules cannot be asked for logP"),
+        ("_" * 17, "17 tokens"),
+    ):
         with pytest.raises(lsd.InputError, match=message):
             task.condition(prompt, 1)
 

@@ -115,8 +115,10 @@ def test_a_network_whose_data_have_labels_keeps_them_in_their_place():
     assert grown({"kept": 1}, unlabeled, build.sizes_of(config), range(44)) == {"kept": 1}
 
 
-def test_more_tokens_are_taken_by_name(file, tmp_path):
-    params, _ = build.start_of(training(file, **{"data.vocab_size": 10}))
+def test_more_tokens_are_taken_by_name(file, caplog):
+    with caplog.at_level("INFO"):
+        params, _ = build.start_of(training(file, **{"data.vocab_size": 10}))
+    assert "knows 8 of 10 tokens; new are ['8', '9']" in caplog.text
     old = weights.load(file)[1]
     np.testing.assert_array_equal(params["params"]["embed"]["embedding"][:8], old["params"]["embed"]["embedding"][:8])
     np.testing.assert_array_equal(params["params"]["embed"]["embedding"][10], old["params"]["embed"]["embedding"][8])
