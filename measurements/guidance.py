@@ -30,10 +30,11 @@ from lsd_jax.metrics.molecules import chemistry
 from lsd_jax.samplers.simulate import draw_and_count
 from lsd_jax.tasks.molecules import Molecules
 
-# Property -> (task, weights, values asked for).
+_QM9 = {"path": "qm9", "vocab_size": 44, "sequence_length": 23}
+# Property -> (data, weights, values asked for).
 PROPERTIES = {
-    "logP": ("molecules_logp", "qm9_logp.safetensors", (-1.25, 0.25, 1.75, 2.75)),
-    "QED": ("molecules_qed", "qm9_qed.safetensors", (0.3, 0.425, 0.525, 0.625)),
+    "logP": (lsd.Data("molecules_logp", **_QM9), "qm9_logp.safetensors", (-1.25, 0.25, 1.75, 2.75)),
+    "QED": (lsd.Data("molecules_qed", **_QM9), "qm9_qed.safetensors", (0.3, 0.425, 0.525, 0.625)),
 }
 STRENGTHS = (0.0, 1.0, 1.5, 2.0, 3.0)
 STUDENTS = (4, 8, 16)
@@ -87,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS)
     parser.add_argument("--values", type=float, nargs="+", help="of the property")
     args = parser.parse_args(argv)
-    name, weights, values = PROPERTIES[args.property]
-    task, values = lsd.make_task(lsd.Data(name, path="qm9", vocab_size=44, sequence_length=23)), args.values or values
+    data, weights, values = PROPERTIES[args.property]
+    task, values = lsd.make_task(data), args.values or values
     model = lsd.load_model("ddit", args.weights or weights)
     record = {"command": " ".join(["python -m measurements.guidance", *argv]), "revision": revision()}
     record |= {"environment": environment(), "network": model.identity._asdict(), "count": args.count, "rows": []}

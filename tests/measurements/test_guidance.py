@@ -28,7 +28,7 @@ def test_a_record_has_a_row_for_every_sampler_strength_and_value(data, tmp_path,
     sizes = DDiTConfig(data.vocab_size, 16, 1, 2)
     card = {"process": {"name": process.name, **describe(process)}}
     weights.save(tmp_path / "net.safetensors", initial(sizes, jax.random.key(0)), sizes, card)
-    monkeypatch.setattr(guidance, "DATA", data)
+    monkeypatch.setitem(guidance.PROPERTIES, "logP", (data, "", ()))
     euler = {"Euler 2": lsd.sampler("euler", 2), guidance.ALONE: lsd.sampler("any_order", 21)}
     monkeypatch.setattr(guidance, "samplers", lambda model, train: euler)
     output = tmp_path / "record.json"
