@@ -6,15 +6,15 @@
     python -m lsd_jax.main --config=configs/benchmark.py:full
 
 Hardware and time: 2 CPU cores; about an hour at 4, 8 and 16 network evaluations; it resumes cell by cell. `:full` has every task
-with 4, 8, 16 and 32: 879 cells.
-Expect (seed 0, revision 1cb1c9d00f68; docs/results/benchmark.md) on text, -log p in nats per sequence, <= where it is a bound:
+with 4, 8, 16 and 32: 879 cells in some three hours and a quarter.
+Expect (`:full`, seed 0, revision b332de19d1d8; docs/results/benchmark.md) on text, -log p in nats per sequence, <= where it is a bound:
 
-    NFE                            4        8        16
-    path-KL student                198.1    186.1    185.4
-    dilated order, uniform grid    <=200.3  <=190.3  <=190.0
-    golden order, uniform grid     <=202.2  <=189.5  <=188.0
-    Euler                          <=221.8  <=203.4  <=195.9
-    LSD+ (Eq. 8), summed           <=249.4  <=230.2  <=216.7
+    NFE                            4        8        16       32
+    path-KL student                198.1    187.1    183.4    183.0
+    dilated order, uniform grid    <=200.3  <=190.3  <=190.0  <=189.9
+    golden order, uniform grid     <=202.2  <=189.5  <=188.0  <=188.1
+    Euler                          <=221.8  <=203.4  <=195.9  <=191.8
+    LSD+ (Eq. 8), summed           <=249.4  <=230.2  <=216.7  <=206.4
 """
 
 from ml_collections import ConfigDict
