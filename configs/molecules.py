@@ -2,15 +2,16 @@
 
     pip install rdkit selfies                                     # chemistry, and another writing of molecules
     pip install --no-deps molsets==0.3.1 fcd-torch==1.0.7         # data and ChemNet: read, never imported
-    python -m lsd_jax.main --config=configs/molecules.py
-    python -m lsd_jax.main --config=configs/molecules.py:qm9      # pip install --no-deps qm9pack==1.0.3
+    python -m lsd_jax.main --config=configs/molecules.py          # QM9: pip install --no-deps qm9pack==1.0.3
     python -m lsd_jax.main --config=configs/molecules.py:qm9_selfies   # the same molecules, written so that none is invalid
-    python -m lsd_jax.main --config=configs/molecules.py:qm9_logp # behind the bin of their logP, which a prompt may ask for
+    python -m lsd_jax.main --config=configs/molecules.py:qm9_uniform   # under uniform noise
+    python -m lsd_jax.main --config=configs/molecules.py:moses    # and :moses_selfies; larger ones, best on an accelerator
+    python -m lsd_jax.main --config=configs/molecules.py:qm9_logp # behind the bin of their logP, which a prompt may ask for; :qm9_qed
     python -m lsd_jax.main --config=configs/molecules.py:qm9_logp --stage=sample --sampler=any_order --steps=23 --prompt="logP=2.2"
     python -m lsd_jax.main --config=configs/molecules.py:tiny     # the same path on QM9 in three minutes
 
-SMILES strings of MOSES (1.6 million drug-like molecules out of ZINC; at most 56 tokens) or QM9 (131 thousand small ones; 22), or
-SELFIES of QM9 (21).
+SMILES strings of QM9 (131 thousand small molecules; at most 22 tokens) or MOSES (1.6 million drug-like ones out of ZINC; 56), or their
+SELFIES (21 and 56).
 The length of a molecule is drawn first, from the training split's lengths; orders and grids are fitted on training molecules;
 every number is of test molecules. A file of SMILES of your own: --config.data.path=FILE. Where its tokens are among the set's, the
 set's network serves it; else take the vocab_size that the error names, and --config.model.weights= to train a network on it first.
@@ -54,8 +55,8 @@ _SETS = {
 _COSINE = {"student__grid": "cosine"}
 
 
-def get_config(variant_name: str = "moses") -> ConfigDict:
-    """Students and rivals on MOSES; "qm9" is the smaller set, "qm9_selfies" another writing of it, "qm9_logp" asks for a property, "tiny" three minutes of "qm9".
+def get_config(variant_name: str = "qm9") -> ConfigDict:
+    """Students and rivals on a set of molecules: `_SETS` has the variants, "tiny" is three minutes of "qm9".
 
     Raises:
         ValueError: another variant.
@@ -69,29 +70,21 @@ def get_config(variant_name: str = "moses") -> ConfigDict:
     config.model.weights = f"{name}.safetensors"
     config.model.dim, config.model.depth, config.model.heads = sizes
     config.teacher.source, config.teacher.steps, config.teacher.paths = "data", config.data.sequence_length, 64
-    config.student.steps, config.student.grid_points = (4, 8, 16), 24 if name == "moses" else 20
+    config.student.steps, config.student.grid_points = (4, 8, 16), 24 if config.data.path == "moses" else 20
     config.distill.steps = 0
     config.evaluation.num_samples, config.evaluation.batch_size = 256, 64
     config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 64, 16, 8
     config.evaluation.references = 2000
-    rivals = SAMPLERS
+    rivals, shown = SAMPLERS, SHOWN
     if name == "qm9_uniform":
-        rivals, config.model.time_conditioned = UNIFORM_SAMPLERS, True
+        rivals, shown, config.model.time_conditioned = UNIFORM_SAMPLERS, UNIFORM_SHOWN, True
         config.update_from_flattened_dict({field.replace("__", "."): value for field, value in UNIFORM.items()})
     config.samplers = (
         variant(OURS),
         *[variant(entry, **{**PLAIN, **changes}) for entry, changes in rivals.items()],
     )
     config.report.ours = OURS
-    config.report.figure_samplers = (
-        OURS,
-        "golden order, cosine grid",
-        "Euler",
-        "top-k margin",
-        "k-Gillespie",
-        "MaskGIT, cosine grid, choice T=1",
-        "one token at a time (exact)",
-    )
+    config.report.figure_samplers = (OURS, *shown)
     return _tiny(config) if variant_name == "tiny" else config
 
 
@@ -110,6 +103,16 @@ SAMPLERS = {
     "one token at a time (exact)": {"student__kernel": "first_hitting"},
 }
 
+# In color in figures.
+SHOWN = (
+    "golden order, cosine grid",
+    "Euler",
+    "top-k margin",
+    "k-Gillespie",
+    "MaskGIT, cosine grid, choice T=1",
+    "one token at a time (exact)",
+)
+
 # Under uniform noise tokens change many times, and there is no order of reveals.
 UNIFORM_SAMPLERS = {
     "Euler": {"student__kernel": "euler"},
@@ -125,6 +128,14 @@ UNIFORM_SAMPLERS = {
     "k-Gillespie": {"student__kernel": "gillespie"},
     "entropy bound, uniform": {"student__kernel": "eb_uniform"},
 }
+UNIFORM_SHOWN = (
+    "low-discrepancy draws, cosine grid",
+    "Euler",
+    "Tweedie",
+    "theta-trapezoidal",
+    "k-Gillespie",
+    "entropy bound, uniform",
+)
 
 
 def _tiny(config: ConfigDict) -> ConfigDict:

@@ -92,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     task, values = lsd.make_task(data), args.values or values
     model = lsd.load_model("ddit", args.weights or weights)
     record = {"command": " ".join(["python -m measurements.guidance", *argv]), "revision": revision()}
+    record |= {"property": task.label}
     record |= {"environment": environment(), "network": model.identity._asdict(), "count": args.count, "rows": []}
     train_N = task.split("train")[:, 0]
     record["training_shares"] = {

@@ -105,7 +105,9 @@ def sizes_of(config: ml_collections.ConfigDict) -> Sizes:
     causal = config.training.loss == "autoregressive"
     sizes = network_sizes(model_settings(config), config.data.vocab_size, tuple(config.data.shape), causal)
     labels = len(TASKS[config.data.name].labels) if config.data.name in TASKS else 0
-    return dataclasses.replace(sizes, labels=labels) if labels and isinstance(sizes, DDiTConfig) else sizes
+    if not labels or config.training.loss == "score_entropy" or not isinstance(sizes, DDiTConfig):
+        return sizes  # a score is not zero where data have no label: uniform noise puts them everywhere
+    return dataclasses.replace(sizes, labels=labels)
 
 
 def start_of(config: ml_collections.ConfigDict) -> tuple[Any, str]:

@@ -203,13 +203,8 @@ def sample(
         raise InputError(
             "--stage=sample needs --student=PATH/student.json, or --sampler=NAME --steps=M, one of the two"
         )
-    if (workdir / build.TRAINED).exists() and config.model.name in NETWORKS and config.model.weights:
-        raise InputError(
-            f"config.model.weights={config.model.weights!r}: {str(workdir)!r} holds a network that was trained there. To draw from "
-            "it, repeat the flags it was trained with, --config.model.weights= among them; to draw from the named one, choose another "
-            "--workdir"
-        )
     loaded = load_sampler(student) if student else None
+    _check_own_network(config, workdir, loaded)
     # Shares of lengths that a file knows need no data set.
     known = describe(loaded.process).get("lengths") if loaded else build.lengths_on_card(config, workdir)
     with check.section("process"):
@@ -254,6 +249,22 @@ def sample(
     else:
         print(text)
     logging.info("%d samples, %g network evaluations each", count, evaluations)
+
+
+def _check_own_network(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: Sampler | None) -> None:
+    """Raises ValueError where the run directory holds a network of its own, the config names another, and nothing tells which is meant."""
+    own = workdir / build.TRAINED
+    if config.model.name not in NETWORKS or not config.model.weights or not own.exists():
+        return
+    named = build.weights_path(config, workdir)
+    is_scorer = weights.card(own).get("training", {}).get("loss") == "autoregressive"
+    of_named = student and named.exists() and student.facts["backbone"]["sha256"] == weights.sha256(named)
+    if not (is_scorer or of_named or named.absolute() == own.absolute()):
+        raise InputError(
+            f"config.model.weights={config.model.weights!r}: {str(workdir)!r} holds a network that was trained there. To draw from "
+            "it, repeat the flags it was trained with, --config.model.weights= among them; to draw from the named one, choose another "
+            "--workdir"
+        )
 
 
 def _guided(model: Diffusion, condition: Condition, strength: float) -> Diffusion:

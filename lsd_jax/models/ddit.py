@@ -23,7 +23,8 @@ class DDiTConfig:
     """Sizes of the network; `vocab_size` counts data tokens, one more embedding is the mask's (or the start token's).
 
     `dtype` is that of matrix products: the residual stream, norms, softmax and logits stay in float32.
-    `labels` of the data tokens, those right before the last, stand first in a sequence and nowhere else, and nothing else stands first.
+    `labels` of the data tokens, those right before the last, stand first in a sequence and nowhere else, and nothing else stands first;
+    the last token is then the pad, and the logits are those of what stands there in the data, not of a score.
     """
 
     vocab_size: int

@@ -64,8 +64,8 @@ def load_model(
             over the 20 amino acids, read as masked diffusion; with a pad where `process` is Absorbing(21, noise, lengths)),
             "ddit", "unet" (our own networks; "unet" also reads tauLDR's checkpoints), or a model that ships with the package:
             "text" (characters of the State of the Union addresses, 27 symbols, absorbing), "subwords" (the same text in 1,024
-            byte-pair tokens), "moses", "qm9" (SMILES strings of molecules of many lengths), "qm9_selfies" (SELFIES), "qm9_logp" (SMILES
-            behind the bin of their logP) or "digits" (8 x 8 images of 17 values, discretized Gaussian).
+            byte-pair tokens), "moses", "qm9" (SMILES strings of molecules of many lengths), "qm9_selfies", "moses_selfies"
+            (SELFIES), "qm9_logp", "qm9_qed" (SMILES behind the bin of a property), "qm9_uniform" (SMILES under uniform noise) or "digits" (8 x 8 images of 17 values, discretized Gaussian).
         weights: a file (safetensors, PyTorch's, Lightning's .ckpt), a folder, "owner/repository" with an optional "@revision" of
             the hub, or the name of a shipped file.
             Empty: what the installed wheel of that name holds ("antiberty", "sapiens").
@@ -148,6 +148,8 @@ def _own(
         sizes, params, card, sha256 = _trained(path, _stamp(path))
         _check_kind(name, source, sizes, process, shape)
         process = process or _process_on_card(source, sizes.vocab_size, card)
+        if (trained := card.get("process", {}).get("name", process.name)) != process.name:
+            raise InputError(f"weights={source!r}: trained under {trained} noise, not {process.name}")
         known = len(card.get("process", {}).get("lengths", ())) - 1
         if process.longest is not None and known > 0 and process.longest != known:  # a network counts the pads
             raise InputError(

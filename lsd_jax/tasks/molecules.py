@@ -1,6 +1,7 @@
 """Molecules as SMILES strings (`smiles`), padded to the sequence's length by the last token of the vocabulary.
 
-Pads are never noised: a sampler draws the length first (`Absorbing.lengths`).
+Masks never touch pads: a sampler draws the length first (`Absorbing.lengths`). Under uniform noise a pad is a token as any other, which
+a reader leaves out wherever it stands.
 """
 
 import functools
@@ -159,7 +160,7 @@ class Molecules(Task):
         return [self.decode(row) for row in self.split(part)]
 
     def _condition(self, prompt: str, count: int) -> Condition:
-        """A molecule's writing in which "_" is a free token; the molecules have as many tokens as it has.
+        """A molecule's writing in which "_" is a free token; the molecules have as many tokens as it has, under uniform noise at most.
 
         Raises:
             ValueError: unknown tokens, more than a sequence has, or nothing free.

@@ -88,7 +88,8 @@ class Task:
         best: metric -> the value that no sampler can better: 0 of a divergence, the data's own of a property.
         has_data: whether there are sequences to hold samples against.
         reads_file: whether `Data.path` means something to it.
-        labels: tokens of which one stands first in every sequence, and nowhere else; in the vocabulary they stand before the pad.
+        labels: tokens of which one stands first in every sequence, and nowhere else; in the vocabulary they stand before the
+            pad, which such a task has.
         image_shape: the (channels, height, width) that the data must have; () but for images.
     """
 

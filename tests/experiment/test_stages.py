@@ -1,7 +1,9 @@
 """A plain run as a user meets it: a tiny run of everything, resuming, sampling, and bad input."""
 
+import dataclasses
 import json
 import pathlib
+import shutil
 
 import pytest
 
@@ -11,6 +13,7 @@ from lsd_jax.configs import molecules as molecule_configs
 from lsd_jax.experiment import build, stages
 from lsd_jax.experiment.records import read_rows
 from lsd_jax.experiment.report import page
+from lsd_jax.models import weights
 from lsd_jax.tasks import molecules, smiles
 from tests.experiment.tiny import tiny
 
@@ -260,6 +263,31 @@ def test_samples_do_not_come_from_another_network_than_the_run_trained(tmp_path)
         lsd.InputError, match=r"config.model.weights='text_teacher.safetensors': .* holds a network that was"
     ):
         stages.sample(characters.get_config(), tmp_path, name="euler", steps=2)
+    model = lsd.load_model("text")
+    student = dataclasses.replace(lsd.sampler("tweedie", 2), facts={"backbone": model.identity._asdict()})
+    student.bound_to(model, 128).save(tmp_path / "student.json")
+    config = characters.get_config()
+    stages.sample(config, tmp_path, student=str(tmp_path / "student.json"), count=1)  # the student says which is meant
+    own = tmp_path / build.TRAINED
+    shutil.copy(weights.resolve("text_scorer.safetensors"), own)
+    stages.sample(config, tmp_path, name="euler", steps=2, count=1)  # a scorer is not what is drawn from
+    shutil.copy(weights.resolve(config.model.weights), own)
+    config.model.weights = str(own)
+    stages.sample(config, tmp_path, name="euler", steps=2, count=1)
+
+
+def test_the_pad_is_a_token_as_any_other_under_uniform_noise_alone():
+    config = molecule_configs.get_config("qm9_uniform")
+    assert build.process_of(config) == lsd.Uniform(31, lsd.LogLinear())
+    config.process.name = "gaussian"
+    with pytest.raises(lsd.InputError, match="name='gaussian': sequences of molecules have lengths of their own"):
+        build.process_of(config)
+
+
+@pytest.mark.parametrize("variant", [*molecule_configs._SETS, "tiny"])
+def test_figures_of_molecules_show_samplers_that_there_are(variant):
+    config = molecule_configs.get_config(variant)
+    assert set(config.report.figure_samplers) <= {name for name, *_ in config.samplers} or variant == "tiny"
 
 
 def test_a_prompt_needs_characters(tmp_path):

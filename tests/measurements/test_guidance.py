@@ -3,6 +3,7 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 import lsd_jax as lsd
@@ -49,6 +50,11 @@ def test_a_record_has_a_row_for_every_sampler_strength_and_value(data, tmp_path,
         for value, name in (("0.7", "<0.5..1>"), ("3.2", "<3..3.5>"))
     }
     assert record["training_shares"] == pytest.approx(shares)
+
+
+def test_a_cooled_sampler_is_that_of_the_temperature():
+    mine, theirs = guidance.cooled(lsd.sampler("euler", 3)), lsd.sampler("euler", 3, temperature=guidance.TEMPERATURE)
+    jax.tree.map(np.testing.assert_allclose, mine.schedule, theirs.schedule)
 
 
 def test_a_model_that_knows_the_molecule_is_in_the_bin(data):

@@ -170,6 +170,12 @@ def test_taulders_unet_takes_values_and_shape_from_the_caller(tmp_path):
         (("ddit", "text_scorer.safetensors"), {}, "a scorer, not a diffusion model"),
         (("text", "", Absorbing(32, LogLinear())), {}, "a ddit network for vocab_size=27, not 32"),
         (
+            ("qm9", "", Uniform(31, LogLinear())),
+            {},
+            "^weights='qm9.safetensors': trained under absorbing noise, not uniform",
+        ),
+        (("qm9_uniform", "", Absorbing(31, LogLinear())), {}, "trained under uniform noise, not absorbing"),
+        (
             ("digits",),
             {"shape": (1, 4, 4)},
             r"a unet network for \(1, 8, 8\) images of 17 values, not for \(1, 4, 4\) of 17",

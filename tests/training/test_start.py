@@ -111,6 +111,9 @@ def test_a_network_whose_data_have_labels_keeps_them_in_their_place():
     config = molecules.get_config("qm9_logp")
     config.model.weights = ""
     assert (build.sizes_of(config).labels, build.sizes_of(training()).labels) == (13, 0)
+    config.training.loss = "score_entropy"
+    assert build.sizes_of(config).labels == 0
+    config.training.loss = "denoising"
     unlabeled = dataclasses.replace(build.sizes_of(config), labels=0)
     assert grown({"kept": 1}, unlabeled, build.sizes_of(config), range(44)) == {"kept": 1}
 
