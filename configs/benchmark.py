@@ -3,6 +3,7 @@
     python -m lsd_jax.main --config=configs/benchmark.py
     python -m lsd_jax.main --config=configs/benchmark.py --config.nfe="(4, 8, 16)"
     python -m lsd_jax.main --config=configs/benchmark.py:leaders
+    python -m lsd_jax.main --config=configs/benchmark.py:seeds
     python -m lsd_jax.main --config=configs/benchmark.py:full
 
 Hardware and time: 2 CPU cores; about an hour at 4, 8 and 16 network evaluations; it resumes cell by cell. `:full` has every task
@@ -138,32 +139,38 @@ LEADERS = (
 )
 # Random streams of samplers that were renamed.
 STREAMS = {OURS: "LSD+ student (ours)", "degenerate: Euler, T=0.3": "cheat: Euler, T=0.3"}
+DEFAULT_TASKS = ("text, absorbing", "countdown, absorbing", "countdown, uniform", "toy, absorbing", "toy, uniform")
+# Variant -> tasks, network evaluations, seeds; () is the config's own.
+VARIANTS = {
+    "full": (tuple(TASKS), (4, 8, 16, 32), ()),
+    "leaders": (DEFAULT_TASKS[:2], (4, 8, 16), (0, 1, 2)),
+    "seeds": (DEFAULT_TASKS[:2], (8,), (0, 1, 2)),
+}
 
 
 def get_config(variant_name: str = "") -> ConfigDict:
-    """The benchmark; "full" has every task with 4 to 32 evaluations, "leaders" what leads on two tasks, with three seeds.
+    """The benchmark; "full" has every task with 4 to 32 evaluations, "seeds" every row with 8, three seeds, "leaders" what leads, three seeds.
 
     Raises:
         ValueError: another variant.
     """
-    if variant_name not in ("", "leaders", "full"):
-        raise ValueError("the variants are 'leaders' and 'full'")
-    full, leaders = variant_name == "full", variant_name == "leaders"
+    if variant_name not in ("", *VARIANTS):
+        raise ValueError(f"the variants are {tuple(VARIANTS)}")
+    names, nfe, seeds = VARIANTS.get(variant_name, (DEFAULT_TASKS, (8, 16), ()))
     config = base_config()
     config.cpu_devices = 2
     config.update_from_flattened_dict(BASE)
-    names = TASKS if full else DEFAULT_TASKS[:2] if leaders else DEFAULT_TASKS
     config.tasks = tuple(variant(name, **TASKS[name]) for name in names)
     config.samplers = tuple(
         variant(name, STREAMS.get(name, name), **({**PLAIN, **changes} if changes else {}))
         for name, changes in SAMPLERS.items()
-        if name in LEADERS or not leaders
+        if name in LEADERS or variant_name != "leaders"
     )
-    config.seeds = (0, 1, 2) if leaders else ()
+    config.seeds = seeds
     config.stream = "{name}"
     config.evaluation.degenerate = True
     config.evaluation.floor_draws = 10
-    config.nfe = (4, 8, 16, 32) if full else (4, 8, 16) if leaders else (8, 16)
+    config.nfe = nfe
     config.report.ours = OURS
     config.report.figure_samplers = (
         OURS,
@@ -174,9 +181,6 @@ def get_config(variant_name: str = "") -> ConfigDict:
         "MaskGIT, cosine grid",
         "Tweedie, JYS grid",
     )
-    if leaders:
+    if variant_name == "leaders":
         config.report.figure_samplers = LEADERS
     return config
-
-
-DEFAULT_TASKS = ("text, absorbing", "countdown, absorbing", "countdown, uniform", "toy, absorbing", "toy, uniform")

@@ -169,7 +169,7 @@ def test_adaptive_samplers_are_compared_at_an_equal_mean(tmp_path):
 
 
 def test_every_registered_sampler_is_in_the_benchmark_and_every_cell_is_a_valid_experiment(tmp_path):
-    for name in ("", "full"):
+    for name in ("", "seeds", "full"):
         config = benchmark.get_config(name)
         study = Study(config, tmp_path, {})
         check.check_study(config, "all", tmp_path, study.entries)
