@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PAD = "<pad>"
 NAMED = re.compile(r"(logp|qed)\s*=", re.IGNORECASE)  # a prompt that asks for a property, whatever the task
 _BLOCK = 1024  # molecules per record
+_FEW = 2000  # fewer references than this are told
 
 
 class Molecules(Task):
@@ -145,11 +146,14 @@ class Molecules(Task):
         sets = {"test": self._smiles("test")}
         if self._set == "moses":
             sets["scaffolds"] = moses("test_scaffolds")
+        sets = {name: _some(smiles, count) for name, smiles in sets.items()}
+        if few := [f"{name} of {len(smiles)}" for name, smiles in sets.items() if len(smiles) < _FEW]:
+            logging.warning(
+                "few molecules to hold samples against, %s: SNN, Frag, Scaf and FCD compare rows with each other, and with no published one",
+                ", ".join(few),
+            )
         folder = cache_dir() / "molecules"
-        return {
-            name: Reference.of(_some(smiles, count), folder, self.has_fcd, self.has_filters)
-            for name, smiles in sets.items()
-        }
+        return {name: Reference.of(smiles, folder, self.has_fcd, self.has_filters) for name, smiles in sets.items()}
 
     @functools.cached_property
     def training(self) -> frozenset[str]:

@@ -145,3 +145,8 @@ def test_properties_are_of_the_valid_molecules(task):
     found = task.properties(task.encode(["CCO", "C1CO"]))
     assert found["weight, Da"] == pytest.approx([46.069]) and {len(values) for values in found.values()} == {1}
     assert task.properties(task.encode(["C1CO"])) == {}
+
+
+def test_few_references_are_told(file, caplog):
+    assert lsd.make_task(data_of(file), Judge(references=3)).references
+    assert "few molecules to hold samples against, test of 3" in caplog.text
