@@ -7,7 +7,7 @@
     python -m lsd_jax.main --config=configs/benchmark.py:full
 
 Hardware and time: 2 CPU cores; about an hour at 4, 8 and 16 network evaluations; it resumes cell by cell. `:full` has every task
-with 4, 8, 16 and 32: 879 cells in some three hours and a quarter.
+with 4, 8, 16 and 32: 879 cells in some six hours, three of them for students.
 Expect (`:full`, seed 0, revision b332de19d1d8; docs/results/benchmark.md) on text, -log p in nats per sequence, <= where it is a bound:
 
     NFE                            4        8        16       32
