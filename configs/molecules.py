@@ -16,8 +16,8 @@ The length of a molecule is drawn first, from the training split's lengths; orde
 every number is of test molecules. A file of SMILES of your own: --config.data.path=FILE. Where its tokens are among the set's, the
 set's network serves it; else take the vocab_size that the error names, and --config.model.weights= to train a network on it first.
 
-Hardware and time: 2 CPU cores; `:tiny` three minutes, `:qm9` and `:qm9_logp` five, `:qm9_selfies` 13 beside other work; MOSES has not been run to its
-end in this form.
+Hardware and time: 2 CPU cores; `:tiny` three minutes, QM9 and `:qm9_logp` five, `:qm9_selfies` 13 and `:qm9_uniform` 16 beside other work; MOSES has
+not been run to its end in this form.
 Expect (measurements/rows.py on an H100, seed 0; share valid of 10,000 molecules, and -log p of 256 test molecules in nats; all rows in
 docs/results/molecules.md):
 
