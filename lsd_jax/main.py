@@ -34,8 +34,8 @@ flags.DEFINE_string(
     "prompt",
     "",
     '--stage=sample: how every sequence starts. "_" is filled in, wherever it stands, in our text, in proteins and in molecules '
-    '(SMILES or SELFIES, which get as many tokens as the prompt has; under uniform noise at most as many). "logP=2.2", or that and a molecule, asks networks of such '
-    "molecules. A published model reads it by its tokenizer.",
+    "(SMILES or SELFIES, which get as many tokens as the prompt has; under uniform noise at most as many). "
+    '"logP=2.2", or that and a molecule, asks networks of such molecules. A published model reads it by its tokenizer.',
 )
 flags.DEFINE_float(
     "guidance", 1.0, "--stage=sample --prompt: how much it counts; 1: what it says, above 1: more.", lower_bound=0.0

@@ -65,7 +65,8 @@ def load_model(
             "ddit", "unet" (our own networks; "unet" also reads tauLDR's checkpoints), or a model that ships with the package:
             "text" (characters of the State of the Union addresses, 27 symbols, absorbing), "subwords" (the same text in 1,024
             byte-pair tokens), "moses", "qm9" (SMILES strings of molecules of many lengths), "qm9_selfies", "moses_selfies"
-            (SELFIES), "qm9_logp", "qm9_qed" (SMILES behind the bin of a property), "qm9_uniform" (SMILES under uniform noise) or "digits" (8 x 8 images of 17 values, discretized Gaussian).
+            (SELFIES), "qm9_logp", "qm9_qed" (SMILES behind the bin of a property), "qm9_uniform" (SMILES under uniform noise) or
+            "digits" (8 x 8 images of 17 values, discretized Gaussian).
         weights: a file (safetensors, PyTorch's, Lightning's .ckpt), a folder, "owner/repository" with an optional "@revision" of
             the hub, or the name of a shipped file.
             Empty: what the installed wheel of that name holds ("antiberty", "sapiens").
