@@ -119,10 +119,10 @@ def _what_moves(process: Process, x_BL: jax.Array, soft_BLV: jax.Array):
     return x_BL, soft_BLV, jnp.ones_like(x_BL, bool)
 
 
-def _soft_token(key_B: jax.Array, transition: Transition, uniform_BL: jax.Array, sharpness: float) -> jax.Array:
+def _soft_token(key_B: jax.Array, transition: Transition, bits_BL: jax.Array, sharpness: float) -> jax.Array:
     """The token jumped to, one-hot (B, L, S); in gradient a softmax of perturbed log-probabilities, largest there."""
     certain = dataclasses.replace(transition, log_stay_BL=jnp.full_like(transition.log_stay_BL, -jnp.inf))
-    token_BL = certain.sample(jnp.zeros_like(uniform_BL), uniform_BL)
+    token_BL = certain.sample(jnp.zeros(bits_BL.shape), bits_BL)
     S = transition.log_destination_BLS.shape[-1]
     log_destination_BLS = _finite(transition.log_destination_BLS)
     log_prob_BLS = jnp.maximum(jax.nn.log_softmax(log_destination_BLS), _LEAST_LOG_PROB)

@@ -1,52 +1,25 @@
-"""Uniforms, and draws of tokens from them."""
+"""Random numbers, and draws of tokens from them.
+
+What draws a token is a uniform as the 32 random bits that it is made of, a multiple of 2^-32: as a float32 near 1 it would keep
+24 of them. Probabilities are then summed as whole numbers of 2^-32, without rounding.
+"""
+
+import math
 
 import jax
 import jax.numpy as jnp
 
-_BELOW_ONE = 1 - 2.0**-23  # an inverse CDF must not be asked for its very end
-_FLAT, _BLOCK = 4096, 512  # tokens up to which one cumulative sum is made, and in a block beyond
+_WHOLE = 2.0**32 * (1 - 2.0**-6)  # what probability 1 counts; the rest is room for rounding, so that no sum runs over
 
 
-def inverse_cdf(log_mass: jax.Array, uniform: jax.Array) -> jax.Array:
-    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with one uniform each; -1 where a mass is not a number, or all are 0.
-
-    Masses are summed in the order of the tokens, and not from the smallest on, so that two samplers with equal uniforms draw related
-    tokens. In float32 a probability is then met to about 6e-8, and a token below that may never be drawn. Over all tokens
-    this is a total variation of 3e-7 for 27 of them, 8e-6 for 1,024 and 4e-4 for 50,257: the largest of Gaussian
-    logits with standard deviations 1, 3 and 6, worked out beside float64.
-    """
-    S = log_mass.shape[-1]
-    top = jax.lax.stop_gradient(log_mass.max(-1, keepdims=True))
-    if S > _FLAT:
-        return _two_levels(log_mass, top, jnp.minimum(uniform, _BELOW_ONE))
-    cumulative = jnp.cumsum(jnp.exp(log_mass - top), -1)
-    target = jnp.minimum(uniform, _BELOW_ONE)[..., None] * cumulative[..., -1:]
-    return _number((cumulative <= target).sum(-1, dtype=jnp.int32), log_mass, top)
+def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Random bits (uint32): what `inverse_cdf` reads."""
+    return jax.random.bits(key, shape, jnp.uint32)
 
 
-def _number(token: jax.Array, log_mass: jax.Array, top: jax.Array) -> jax.Array:
-    """The token where the masses are numbers and not all 0, else -1.
-
-    The masses themselves are asked: a maximum, and an exponential inside a fused loop, may turn NaN into a number.
-    """
-    return jnp.where(jnp.isnan(log_mass.sum(-1)) | (top[..., 0] == -jnp.inf), -1, token)
-
-
-def _two_levels(log_mass: jax.Array, top: jax.Array, uniform: jax.Array) -> jax.Array:
-    """First the block, then the token in it, so that no other array of the vocabulary's size is made."""
-    S, blocks = log_mass.shape[-1], -(-log_mass.shape[-1] // _BLOCK)
-    padding = [(0, 0)] * uniform.ndim + [(0, blocks * _BLOCK - S)]
-    mass = jnp.pad(jnp.exp(log_mass - top), padding).reshape(*uniform.shape, blocks, _BLOCK)
-    cumulative = jnp.cumsum(mass.sum(-1), -1)
-    target = uniform[..., None] * cumulative[..., -1:]
-    block = (cumulative <= target).sum(-1, keepdims=True, dtype=jnp.int32)
-    before = jnp.where(block > 0, jnp.take_along_axis(cumulative, jnp.maximum(block - 1, 0), -1), 0.0)
-    token = block * _BLOCK + jnp.arange(_BLOCK).reshape((1,) * uniform.ndim + (-1,))
-    inside = jnp.take_along_axis(log_mass, jnp.minimum(token, S - 1), -1)
-    cumulative = jnp.cumsum(jnp.where(token < S, jnp.exp(inside - top), 0.0), -1)
-    # The block's sum and its cumulative sum round differently: stay inside.
-    target = jnp.minimum(target - before, _BELOW_ONE * cumulative[..., -1:])
-    return _number(block[..., 0] * _BLOCK + (cumulative <= target).sum(-1, dtype=jnp.int32), log_mass, top)
+def as_uniform(bits: jax.Array) -> jax.Array:
+    """The uniforms in (0, 1) that random bits stand for, to the precision of float32."""
+    return jnp.minimum((bits.astype(jnp.float32) + 0.5) * 2.0**-32, 1 - 2.0**-24)
 
 
 def fine_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
@@ -54,5 +27,62 @@ def fine_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
     `jax.random.uniform` has 23 bits: it returns multiples of 1.2e-7.
     """
-    bits = jax.random.bits(key, shape, jnp.uint32)
-    return jnp.minimum((bits.astype(jnp.float32) + 0.5) * 2.0**-32, 1 - 2.0**-24)
+    return as_uniform(random_bits(key, shape))
+
+
+def share_of(bits: jax.Array, total: jax.Array | int) -> jax.Array:
+    """floor(bits / 2^32 * total) (uint32), exactly: a uniform whole number below `total`.
+
+    Both are multiplied by halves of 16 bits, as no whole number of 64 bits is there.
+    """
+    total = jnp.asarray(total, jnp.uint32)
+    low = (bits >> 16) * (total & 0xFFFF) + ((bits & 0xFFFF) * (total & 0xFFFF) >> 16)
+    high = (bits & 0xFFFF) * (total >> 16) + (low & 0xFFFF)
+    return (bits >> 16) * (total >> 16) + (low >> 16) + (high >> 16)
+
+
+def counts_of(mass: jax.Array, total: jax.Array | float = 1.0) -> jax.Array:
+    """Probabilities mass / total as whole numbers (uint32) of about 2^-32; those that sum to 1 have a sum below 2^32."""
+    return jnp.round(mass * (_WHOLE / total)).astype(jnp.uint32)
+
+
+def inverse_cdf(log_mass: jax.Array, bits: jax.Array) -> jax.Array:
+    """Tokens (...) drawn in proportion to exp(log_mass) (..., S) with 32 random bits each; -1 where a mass is no number, or all are 0.
+
+    Tokens lie in their own order, so that two samplers with equal bits draw related tokens. Every probability is met to 2^-32
+    and to the relative precision of float32: with 50,257 tokens this is a total variation of 3e-6 (tests/processes/test_draws.py).
+    """
+    log_mass = jax.lax.stop_gradient(log_mass)
+    S = log_mass.shape[-1]
+    size = 1 << math.ceil(math.log2(S) / 2)  # tokens in a block: about as many as there are blocks
+    top = log_mass.max(-1, keepdims=True)
+    mass = jnp.pad(jnp.exp(log_mass - top), [(0, 0)] * bits.ndim + [(0, -S % size)])
+    # Read twice: without the barrier XLA would sum all masses twice.
+    block_mass = jax.lax.optimization_barrier(mass.reshape(*bits.shape, -1, size).sum(-1))
+    total = block_mass.sum(-1, keepdims=True)
+    blocks = counts_of(block_mass, total)
+    cumulative = jnp.cumsum(blocks, -1)
+    target = share_of(bits, cumulative[..., -1])[..., None]
+    block = (cumulative <= target).sum(-1, keepdims=True, dtype=jnp.int32)
+    own = jnp.take_along_axis(blocks, block, -1, mode="clip")
+    before = jnp.take_along_axis(cumulative, block, -1, mode="clip") - own
+    place = _inside(log_mass - top, total, block * size, size, target - before, own)
+    lost = jnp.isnan(log_mass.sum(-1)) | (top[..., 0] == -jnp.inf)  # a maximum may turn NaN into a number
+    return jnp.where(lost, -1, block[..., 0] * size + place)
+
+
+def _inside(
+    log_mass: jax.Array, total: jax.Array, first: jax.Array, size: int, target: jax.Array, count: jax.Array
+) -> jax.Array:
+    """The place (...) in the block of `size` tokens from `first` on, where the block's `count` reaches above `target` < count."""
+    token = first + jnp.arange(size).reshape((1,) * (first.ndim - 1) + (-1,))
+    mass = jnp.exp(jnp.take_along_axis(log_mass, token, -1, mode="clip"))
+    mass = jnp.where(token < log_mass.shape[-1], mass, 0.0)
+    # The likeliest token counts, also where all are too rare to: the block was drawn.
+    counts = jnp.maximum(counts_of(mass, total), mass == mass.max(-1, keepdims=True))
+    cumulative = jnp.cumsum(counts, -1)
+    # The tokens' counts differ from the block's by a few, in which case the target is stretched with them.
+    whole = cumulative[..., -1:]
+    stretch = (whole - count).astype(jnp.int32).astype(jnp.float32) / count.astype(jnp.float32)
+    target += jnp.round(target.astype(jnp.float32) * stretch).astype(jnp.int32).astype(jnp.uint32)
+    return (cumulative <= jnp.minimum(target, whole - 1)).sum(-1, dtype=jnp.int32)

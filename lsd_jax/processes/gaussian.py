@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lsd_jax.errors import InputError
-from lsd_jax.processes.draws import fine_uniform
+from lsd_jax.processes.draws import counts_of, random_bits, share_of
 from lsd_jax.processes.noise import Noise, check_states
 from lsd_jax.processes.potentials import Factors
 from lsd_jax.processes.soft import SOFT_FLOOR, is_soft
@@ -64,9 +64,9 @@ class DiscretizedGaussian:
         return self.vocab_size
 
     def prior_sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        cumulative_S = jnp.asarray(np.cumsum(self._prior), jnp.float32)
-        drawn = jnp.searchsorted(cumulative_S, jax.random.uniform(key, shape), side="right")
-        return jnp.minimum(drawn, self.vocab_size - 1).astype(jnp.int32)
+        cumulative_S = jnp.cumsum(counts_of(jnp.asarray(self._prior, jnp.float32)))
+        target = share_of(random_bits(key, shape), cumulative_S[-1])
+        return jnp.searchsorted(cumulative_S, target, side="right").astype(jnp.int32)
 
     def prior_log_prob(self, x: jax.Array) -> jax.Array:
         return jnp.asarray(np.log(self._prior), jnp.float32)[x].sum(-1)
@@ -83,22 +83,22 @@ class DiscretizedGaussian:
         if t.ndim:
             time_B = jnp.broadcast_to(t, (len(x0), 1))[:, 0]
             return jax.vmap(self.corrupt)(jax.random.split(key, len(x0)), x0, time_B)
-        return self.quantile(jax.random.uniform(key, x0.shape), x0, t)
+        return self.quantile(random_bits(key, x0.shape), x0, t)
 
     def path_uniforms(self, key: jax.Array, length: int) -> jax.Array:
-        """One uniform per position of one sequence, (L,)."""
-        return fine_uniform(key, (length,))
+        """Random bits (L,) of one sequence."""
+        return random_bits(key, (length,))
 
     def noised(self, uniforms: jax.Array, x0_BL: jax.Array, t: jax.Array) -> jax.Array:
         return self.quantile(uniforms, x0_BL, t)
 
-    def quantile(self, uniform: jax.Array, x0: jax.Array, t: jax.Array) -> jax.Array:
-        """x_t from one uniform per position and x_0 (int32), t scalar: the inverse of q(x_t | x_0)'s distribution function.
+    def quantile(self, bits: jax.Array, x0: jax.Array, t: jax.Array) -> jax.Array:
+        """x_t from random bits per position and x_0 (int32), t scalar: the inverse of q(x_t | x_0)'s distribution function.
 
         A bisection over the (S, S) table: no array of size S per position is made.
         """
-        cumulative_SS = jnp.cumsum(self.transition(self.noise.sigma_bar(t)), -1)
-        target = jnp.minimum(uniform, 1 - 2.0**-23) * cumulative_SS[x0, -1]
+        cumulative_SS = jnp.cumsum(counts_of(self.transition(self.noise.sigma_bar(t))), -1)
+        target = share_of(bits, cumulative_SS[x0, -1])
         low, high = jnp.zeros_like(x0, jnp.int32), jnp.full_like(x0, self.vocab_size - 1, jnp.int32)
         for _ in range(max(1, math.ceil(math.log2(self.vocab_size)))):
             middle = (low + high) // 2

@@ -43,16 +43,16 @@ class PairTransition(Transition):
 
     log_potential_DSS: jax.Array | Factors
 
-    def draw_destinations(self, jump_BL: jax.Array, uniform_BL: jax.Array) -> jax.Array:
+    def draw_destinations(self, jump_BL: jax.Array, bits_BL: jax.Array) -> jax.Array:
         distance_BL, _ = nearest_left(jump_BL)
 
         def draw(left_B, position):
-            log_destination_BS, jump_B, uniform_B, distance_B = position
+            log_destination_BS, jump_B, bits_B, distance_B = position
             log_potential_BS = potential(self.log_potential_DSS, distance_B, left_B)
-            token_B = inverse_cdf(log_destination_BS + log_potential_BS, uniform_B)
+            token_B = inverse_cdf(log_destination_BS + log_potential_BS, bits_B)
             return jnp.where(jump_B, token_B, left_B), token_B
 
-        positions = self.log_destination_BLS, jump_BL, uniform_BL, distance_BL
+        positions = self.log_destination_BLS, jump_BL, bits_BL, distance_BL
         positions = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), positions)
         return jax.lax.scan(draw, jnp.zeros(jump_BL.shape[0], jnp.int32), positions)[1].T
 
@@ -75,9 +75,9 @@ class ChainTransition(Transition):
 
     log_potential_SS: jax.Array
 
-    def sample(self, jump_uniform_BL: jax.Array, token_uniform_BL: jax.Array) -> jax.Array:
+    def sample(self, jump_uniform_BL: jax.Array, token_bits_BL: jax.Array) -> jax.Array:
         del jump_uniform_BL
-        return self.chain().sample(token_uniform_BL)
+        return self.chain().sample(token_bits_BL)
 
     def log_prob(self, next_BL: jax.Array) -> jax.Array:
         return self.chain().log_prob(next_BL)
@@ -101,16 +101,16 @@ class Chain(NamedTuple):
     log_base_BLS: jax.Array
     log_potential_LS: jax.Array
 
-    def sample(self, uniform_BL: jax.Array) -> jax.Array:
-        """Tokens (B, L) from one uniform per position."""
+    def sample(self, bits_BL: jax.Array) -> jax.Array:
+        """Tokens (B, L) from random bits of every position."""
 
         def draw(left_B, position):
-            log_base_BS, uniform_B = position
-            token_B = inverse_cdf(log_base_BS + self.log_potential_LS[left_B], uniform_B)
+            log_base_BS, bits_B = position
+            token_B = inverse_cdf(log_base_BS + self.log_potential_LS[left_B], bits_B)
             return token_B, token_B
 
-        first_B = jnp.full(uniform_BL.shape[0], self.log_base_BLS.shape[-1], jnp.int32)
-        return jax.lax.scan(draw, first_B, (jnp.moveaxis(self.log_base_BLS, 1, 0), uniform_BL.T))[1].T
+        first_B = jnp.full(bits_BL.shape[0], self.log_base_BLS.shape[-1], jnp.int32)
+        return jax.lax.scan(draw, first_B, (jnp.moveaxis(self.log_base_BLS, 1, 0), bits_BL.T))[1].T
 
     def log_prob(self, token_BL: jax.Array) -> jax.Array:
         """Log-probability (B, L) of tokens, each given the one to its left."""

@@ -63,7 +63,7 @@ class Process(Protocol):
         """Draws x_t given x_0; `t` broadcasts against x0 (B, L)."""
 
     def path_uniforms(self, key: jax.Array, length: int) -> jax.Array:
-        """The uniforms of one sequence that `noised` reads."""
+        """The uniforms, or their random bits, of one sequence that `noised` reads."""
 
     def noised(self, uniforms: jax.Array, x0_BL: jax.Array, t: jax.Array) -> jax.Array:
         """x_t (B, L) given x_0 as a function of uniforms; equal uniforms at different times give related states."""

@@ -30,24 +30,24 @@ class Transition:
     log_stay_BL: jax.Array
     log_destination_BLS: jax.Array
 
-    def sample(self, jump_uniform_BL: jax.Array, token_uniform_BL: jax.Array) -> jax.Array:
-        """The next tokens from two uniforms per position, one for whether to jump and one for where to (inverse CDF).
+    def sample(self, jump_uniform_BL: jax.Array, token_bits_BL: jax.Array) -> jax.Array:
+        """The next tokens from a uniform per position for whether to jump, and random bits for where to (inverse CDF).
 
         Two draws keep the probability of a jump exact: a float32 categorical over "stay" and S tokens loses everything
         below about 1e-7, which a teacher of a thousand steps needs.
         """
         jump_BL = self.jumps(jump_uniform_BL)
-        next_BL = jnp.where(jump_BL, self.draw_destinations(jump_BL, token_uniform_BL), self.x_BL)
+        next_BL = jnp.where(jump_BL, self.draw_destinations(jump_BL, token_bits_BL), self.x_BL)
         return jnp.where(self.x_BL < 0, self.x_BL, next_BL)  # what was no number once is no token later
 
     def jumps(self, jump_uniform_BL: jax.Array) -> jax.Array:
         """Which positions (B, L) jump; also where the probability is not a number, so that the draw is not one either."""
         return (jump_uniform_BL < -jnp.expm1(self.log_stay_BL)) | jnp.isnan(self.log_stay_BL)
 
-    def draw_destinations(self, jump_BL: jax.Array, uniform_BL: jax.Array) -> jax.Array:
+    def draw_destinations(self, jump_BL: jax.Array, bits_BL: jax.Array) -> jax.Array:
         """The token (B, L) that every position would jump to, given which positions jump."""
         del jump_BL
-        return inverse_cdf(self.log_destination_BLS, uniform_BL)
+        return inverse_cdf(self.log_destination_BLS, bits_BL)
 
     @property
     def log_jump_BL(self) -> jax.Array:

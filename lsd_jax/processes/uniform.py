@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from lsd_jax.processes.draws import fine_uniform
+from lsd_jax.processes.draws import as_uniform, random_bits, share_of
 from lsd_jax.processes.noise import Noise, check_states
 from lsd_jax.processes.potentials import ChainTransition
 from lsd_jax.processes.soft import SOFT_FLOOR, hard_tokens, is_soft
@@ -58,12 +58,12 @@ class Uniform:
         return jnp.where(move, token, x0)
 
     def path_uniforms(self, key: jax.Array, length: int) -> jax.Array:
-        """Two uniforms (2, L) of one sequence: whether a position moves, and where to."""
-        return fine_uniform(key, (2, length))
+        """Random bits (2, L) of one sequence: whether a position moves, and where to."""
+        return random_bits(key, (2, length))
 
     def noised(self, uniforms: jax.Array, x0_BL: jax.Array, t: jax.Array) -> jax.Array:
-        token_BL = jnp.minimum((uniforms[:, 1] * self.vocab_size).astype(jnp.int32), self.vocab_size - 1)
-        return jnp.where(uniforms[:, 0] < -jnp.expm1(-self.noise.sigma_bar(t)), token_BL, x0_BL)
+        token_BL = share_of(uniforms[:, 1], self.vocab_size).astype(jnp.int32)
+        return jnp.where(as_uniform(uniforms[:, 0]) < -jnp.expm1(-self.noise.sigma_bar(t)), token_BL, x0_BL)
 
     def marginal(self, x0: jax.Array, t: jax.Array) -> jax.Array:
         alpha = jnp.exp(-self.noise.sigma_bar(t))[..., None]

@@ -12,7 +12,7 @@ import numpy as np
 
 from lsd_jax.errors import InputError
 from lsd_jax.keys import StepStream
-from lsd_jax.processes.draws import fine_uniform
+from lsd_jax.processes.draws import as_uniform, fine_uniform, random_bits
 from lsd_jax.processes.process import Process
 from lsd_jax.samplers import orders
 
@@ -24,7 +24,7 @@ class Coupling:
     """How a path's uniforms depend on each other.
 
     Attributes:
-        name: "iid": everything fresh. "shared": a position owns its threshold and the uniform that picks its token, so
+        name: "iid": everything fresh. "shared": a position owns its threshold and the bits that pick its token, so
             that two samplers with the same keys differ only by their step sizes (absorbing only). "low_discrepancy":
             the thresholds of a sequence are spread over its positions (samplers/orders.py), each still uniform, so that
             positions revealed in one step are far apart.
@@ -112,14 +112,14 @@ class PathNoise:
 
     key_B: jax.Array
     threshold_BL: jax.Array | None
-    token_uniform_BL: jax.Array | None
+    token_bits_BL: jax.Array | None
     coupling: Coupling = dataclasses.field(metadata={"static": True})
     length: int = dataclasses.field(metadata={"static": True})
 
     def step(self, index: jax.Array, log_survival_BL: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The jump and token uniforms (B, L) of step `index`, given that positions have survived so far."""
-        fresh = jax.vmap(lambda key: fine_uniform(jax.random.fold_in(key, index), (2, self.length)))(self.key_B)
-        jump_BL, token_BL = fresh[:, 0], fresh[:, 1]
+        """The uniforms of jumps and the random bits of tokens (B, L) of step `index`, given that positions have survived so far."""
+        jump_BL, token_BL = self.stage(index, 0)
+        jump_BL = as_uniform(jump_BL)
         if self.threshold_BL is not None:
             # Jump iff the survival after the step is at or below the threshold: as a uniform conditional on survival.
             conditional_BL = -jnp.expm1(jnp.log(self.threshold_BL) - jnp.maximum(log_survival_BL, -1e30))
@@ -129,14 +129,14 @@ class PathNoise:
                 self.key_B
             )
             jump_BL = self.coupling.thresholds(step_keys, self.length)
-        return jump_BL, token_BL if self.token_uniform_BL is None else self.token_uniform_BL
+        return jump_BL, token_BL if self.token_bits_BL is None else self.token_bits_BL
 
     def stage(self, index: jax.Array, stage: int) -> jax.Array:
-        """Independent uniforms (2, B, L) of one stage of step `index`; stage 0 is `step`'s."""
+        """Independent random bits (2, B, L) of one stage of step `index`; stage 0 is `step`'s."""
 
         def draw(key):
             key = jax.random.fold_in(key, index)
-            return fine_uniform(jax.random.fold_in(key, stage) if stage else key, (2, self.length))
+            return random_bits(jax.random.fold_in(key, stage) if stage else key, (2, self.length))
 
         return jnp.moveaxis(jax.vmap(draw)(self.key_B), 1, 0)
 
@@ -148,5 +148,5 @@ def path_noise(key_B: jax.Array, process: Process, coupling: Coupling, length: i
     threshold_BL = coupling.thresholds(key_threshold_B, length) if coupling.keeps_thresholds(process) else None
     token_BL = None
     if coupling.name == "shared":
-        token_BL = jax.vmap(lambda key: fine_uniform(key, (length,)))(key_token_B)
+        token_BL = jax.vmap(lambda key: random_bits(key, (length,)))(key_token_B)
     return PathNoise(key_step_B, threshold_BL, token_BL, coupling, length)

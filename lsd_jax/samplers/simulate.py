@@ -12,6 +12,7 @@ from lsd_jax import parallel
 from lsd_jax.errors import InputError, check_whole
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.draws import as_uniform
 from lsd_jax.processes.process import token_dtype
 from lsd_jax.processes.transition import Transition
 from lsd_jax.progress import Progress
@@ -85,10 +86,11 @@ class _StageDraw(NamedTuple):
     given: Callable[[jax.Array], jax.Array]
 
     def __call__(self, transition: Transition, stage: int = 0) -> jax.Array:
-        return self.given(transition.sample(*self.uniform(stage)))
+        jump_BL, token_BL = self.noise.stage(self.index, stage)
+        return self.given(transition.sample(as_uniform(jump_BL), token_BL))
 
     def uniform(self, stage: int) -> jax.Array:
-        return self.noise.stage(self.index, stage)
+        return as_uniform(self.noise.stage(self.index, stage))
 
 
 def sample(

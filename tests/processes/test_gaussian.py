@@ -121,7 +121,7 @@ def test_networks_that_have_no_meaning_here_are_refused(output):
 
 def test_quantile_is_monotone_and_ends_inside():
     x0 = jnp.full(5, 100)
-    drawn = PROCESS.quantile(jnp.array([0.0, 0.2, 0.5, 0.9, 1.0]), x0, jnp.float32(0.2))
+    drawn = PROCESS.quantile(jnp.array([0, 1 << 30, 1 << 31, 15 << 28, 2**32 - 1], jnp.uint32), x0, jnp.float32(0.2))
     assert np.all(np.diff(drawn) >= 0) and drawn[0] >= 0 and drawn[-1] <= 255
     median = np.cumsum(np.asarray(PROCESS.marginal(jnp.int32(100), jnp.float32(0.2)))).searchsorted(0.5)
     assert drawn[2] == median

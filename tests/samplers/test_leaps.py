@@ -9,6 +9,7 @@ import pytest
 
 from lsd_jax.models.model import Diffusion
 from lsd_jax.models.oracle import all_sequences
+from lsd_jax.processes.draws import as_uniform, random_bits
 from lsd_jax.processes.noise import make_noise
 from lsd_jax.processes.process import make_process, reverse_rate
 from lsd_jax.samplers.kernels.predictor_corrector import corrector, predictor_corrector
@@ -122,8 +123,8 @@ def test_corrector_masks_again_and_knows_it():
     model = with_scores("absorbing", 4, jnp.zeros((1, 1, 4)))
     x, mask = jnp.zeros((500, 40), jnp.int32), model.process.mask
     transition = corrector(model, x, jnp.float32(0.5), jnp.float32(0.2), neutral())
-    uniforms = jax.random.uniform(jax.random.key(0), (2, *x.shape))
-    drawn = np.asarray(transition.sample(*uniforms))
+    bits = random_bits(jax.random.key(0), (2, *x.shape))
+    drawn = np.asarray(transition.sample(as_uniform(bits[0]), bits[1]))
     assert set(np.unique(drawn)) == {0, mask}
     expected = 1 - np.exp(-0.2 * float(model.process.noise.sigma(0.5)))
     assert (drawn == mask).mean() == pytest.approx(expected, abs=0.01)

@@ -7,6 +7,7 @@ import pytest
 
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.oracle import all_sequences
+from lsd_jax.processes.draws import as_uniform, random_bits
 from lsd_jax.samplers.coupling import IID, path_noise
 from lsd_jax.samplers.kernels.remdm import loop_masks, remask_transition
 from lsd_jax.samplers.registry import KERNELS
@@ -29,8 +30,9 @@ def test_sigma_zero_is_the_ancestral_step(toy, coefficient):
     masked = np.asarray(x) == process.mask
     np.testing.assert_array_equal(ours.log_destination_BLS[..., :3][masked], plain.log_destination_BLS[masked])
     assert np.isneginf(ours.log_destination_BLS[..., 3][masked]).all()
-    uniform = jax.random.uniform(jax.random.key(0), (2, *x.shape))
-    np.testing.assert_array_equal(ours.sample(*uniform), plain.sample(*uniform))
+    bits = random_bits(jax.random.key(0), (2, *x.shape))
+    noise = as_uniform(bits[0]), bits[1]
+    np.testing.assert_array_equal(ours.sample(*noise), plain.sample(*noise))
 
 
 @pytest.mark.parametrize(("t", "u"), [(1.0, 0.9), (0.6, 0.5), (0.3, 0.05)])

@@ -67,6 +67,7 @@ def noise_of(module, student, key_B, process, coupling):
     """JAX's random numbers in the place of PyTorch's."""
     ours = path_noise(key_B, process, coupling, L)
     double = lambda array: torch.from_numpy(np.asarray(array, np.float64))
+    of_bits = lambda bits: (double(bits) + 0.5) * 2.0**-32
 
     class Same(module.Noise):
         def prior(self):
@@ -76,11 +77,11 @@ def noise_of(module, student, key_B, process, coupling):
             return double(ours.threshold_BL if process.jumps_once else self.own_BL)
 
         def uniform(self, *shape):
-            return double(ours.token_uniform_BL)
+            return of_bits(ours.token_bits_BL)
 
         def step(self, k):
             self.own_BL, token_BL = ours.step(jnp.int32(k), jnp.zeros((B, L)))
-            return double(self.own_BL), double(token_BL)
+            return double(self.own_BL), of_bits(token_BL)
 
     return Same(student, B)
 

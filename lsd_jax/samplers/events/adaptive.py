@@ -145,8 +145,8 @@ def _draw(
     x_BL, _, _ = common.start(key_B, model.process, length, condition)
 
     def place(transition, chosen_BL, index):
-        uniform_BL = common.uniforms(key_B, index, length)
-        return transition.sample(jnp.zeros_like(uniform_BL), uniform_BL), chosen_BL.any(-1).astype(jnp.int32)
+        bits_BL = common.bits(key_B, index, length)
+        return transition.sample(jnp.zeros(bits_BL.shape), bits_BL), chosen_BL.any(-1).astype(jnp.int32)
 
     x_BL, calls_B = _run(rule, model, budget, params, x_BL, jnp.zeros(len(key_B), jnp.int32), place)
     return Sample(x_BL, min(budget, length), None, calls_B)

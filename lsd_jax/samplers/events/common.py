@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from lsd_jax.keys import PathStream
 from lsd_jax.models.model import Diffusion
-from lsd_jax.processes.draws import fine_uniform
+from lsd_jax.processes.draws import as_uniform, random_bits
 from lsd_jax.processes.process import Process
 from lsd_jax.processes.transition import Transition
 from lsd_jax.samplers.kernel import Condition, denoise, prior_tokens
@@ -23,15 +23,15 @@ def start(
     return x_BL, free_BL, free_BL.sum(-1)
 
 
-def uniforms(key_B: jax.Array, event: jax.Array, *shape: int) -> jax.Array:
-    """Uniforms (B, *shape) in (0, 1) of one event."""
-    return jax.vmap(lambda key: fine_uniform(jax.random.fold_in(key, event), shape))(key_B)
+def bits(key_B: jax.Array, event: jax.Array, *shape: int) -> jax.Array:
+    """Random bits (B, *shape) of one event."""
+    return jax.vmap(lambda key: random_bits(jax.random.fold_in(key, event), shape))(key_B)
 
 
-def jump_at(x_BL: jax.Array, chosen_BL: jax.Array, log_destination_BLS: jax.Array, uniform_BL: jax.Array) -> jax.Array:
+def jump_at(x_BL: jax.Array, chosen_BL: jax.Array, log_destination_BLS: jax.Array, bits_BL: jax.Array) -> jax.Array:
     """x with new tokens at the chosen positions."""
     transition = Transition(x_BL, jnp.where(chosen_BL, -jnp.inf, 0.0), log_destination_BLS)
-    return transition.sample(jnp.zeros_like(uniform_BL), uniform_BL)
+    return transition.sample(jnp.zeros(bits_BL.shape), bits_BL)
 
 
 def rank(value_BL: jax.Array) -> jax.Array:
@@ -44,5 +44,5 @@ def denoised(
 ) -> jax.Array:
     """The tokens (B, L) after a denoising call at time t, given positions unchanged."""
     clean = denoise(model, x_BL, Step(t, jnp.zeros(()), params))
-    drawn = uniforms(key_B, jnp.int32(int(PathStream.LAST)), 2, x_BL.shape[1])
-    return jnp.where(free_BL, clean.sample(*jnp.moveaxis(drawn, 1, 0)), x_BL)
+    drawn = bits(key_B, jnp.int32(int(PathStream.LAST)), 2, x_BL.shape[1])
+    return jnp.where(free_BL, clean.sample(as_uniform(drawn[:, 0]), drawn[:, 1]), x_BL)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from lsd_jax.models.model import Diffusion
-from lsd_jax.processes.draws import inverse_cdf
+from lsd_jax.processes.draws import inverse_cdf, share_of
 from lsd_jax.samplers.events import common
 from lsd_jax.samplers.events.adaptive import ENTROPIES, entropy_bound
 from lsd_jax.samplers.kernel import Condition, EventSampler, Sample
@@ -38,9 +38,9 @@ def eb_uniform(
         log_score_BLS = params.scale(model.log_scores(x_BL, t_B))
         lost_BL = jnp.isnan(log_score_BLS.sum(-1))
         log_clean_BLS = process.log_clean(log_score_BLS, x_BL, t_B[:, None, None])
-        uniform_BUL = common.uniforms(key_B, index, 2, length)
-        drawn_BL = jnp.where(lost_BL, -1, inverse_cdf(params.temper(log_clean_BLS), uniform_BUL[:, 0]))
-        noise_BL = jnp.minimum((uniform_BUL[:, 1] * S).astype(jnp.int32), S - 1)
+        bits_BUL = common.bits(key_B, index, 2, length)
+        drawn_BL = jnp.where(lost_BL, -1, inverse_cdf(params.temper(log_clean_BLS), bits_BUL[:, 0]))
+        noise_BL = share_of(bits_BUL[:, 1], S).astype(jnp.int32)
         accepted_BL = entropy_bound(jax.nn.log_softmax(log_clean_BLS), free_BL, threshold)
         accepted_BL |= (index == budget - 1) | (drawn_BL < 0)  # what is no number is kept, so that it is told
         moved_BL = free_BL & active_B[:, None] & (x_BL >= 0)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.draws import as_uniform
 from lsd_jax.samplers.events import common
 from lsd_jax.samplers.kernel import Condition, EventSampler, Sample, check_kernel
 from lsd_jax.samplers.schedule import StepParameters
@@ -32,14 +33,14 @@ def first_hitting(
 
     def event(carry, index):
         x_BL, m_B = carry
-        uniform_BU = common.uniforms(key_B, index, 2 + length)
-        time_B, token_B, order_BL = uniform_BU[:, 0], uniform_BU[:, 1], uniform_BU[:, 2:]
+        bits_BU = common.bits(key_B, index, 2 + length)
+        time_B, order_BL = as_uniform(bits_BU[:, 0]), as_uniform(bits_BU[:, 2:])
         m_B = m_B * time_B ** (1 / jnp.maximum(masks_B - index, 1))
         log_score_BLS = model.log_scores(x_BL, process.time_of(m_B))
         masked_BL = x_BL == process.mask
         chosen_BL = jnp.arange(length)[None] == jnp.argmax(jnp.where(masked_BL, order_BL, -1.0), -1)[:, None]
-        token_uniform_BL = jnp.broadcast_to(token_B[:, None], x_BL.shape)
-        return (common.jump_at(x_BL, chosen_BL & masked_BL, params.temper(log_score_BLS), token_uniform_BL), m_B), None
+        token_bits_BL = jnp.broadcast_to(bits_BU[:, 1:2], x_BL.shape)
+        return (common.jump_at(x_BL, chosen_BL & masked_BL, params.temper(log_score_BLS), token_bits_BL), m_B), None
 
     start = (x_BL, jnp.full(len(key_B), process.mask_probability(jnp.ones(()))))
     (x_BL, _), _ = jax.lax.scan(event, start, jnp.arange(length))

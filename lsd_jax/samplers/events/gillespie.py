@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.draws import as_uniform
 from lsd_jax.samplers.events import common
 from lsd_jax.samplers.kernel import Condition, EventSampler, Sample
 from lsd_jax.samplers.schedule import StepParameters
@@ -70,8 +71,8 @@ def gillespie(
             here_BLS = jax.nn.one_hot(x_BL, process.vocab_size) > 0
             log_base_B = jnp.log(-jnp.expm1(-process.noise.sigma_bar(t_B)) / process.vocab_size)
             log_rate_BLS = jnp.where(here_BLS, -jnp.inf, log_score_BLS + log_base_B[:, None, None])
-        uniform_BUL = common.uniforms(key_B, event, 2, length)
-        holding_BL = holding_times(jax.nn.logsumexp(log_rate_BLS, -1), uniform_BUL[:, 0])
+        bits_BUL = common.bits(key_B, event, 2, length)
+        holding_BL = holding_times(jax.nn.logsumexp(log_rate_BLS, -1), as_uniform(bits_BUL[:, 0]))
         movable_BL &= active_B[:, None]
         # k changes by one between calls, so that the calls use the budget and not fewer.
         count_B = jnp.ceil(per_call_B * (event + 1) - _ROUNDING) - jnp.ceil(per_call_B * event - _ROUNDING)
@@ -81,7 +82,7 @@ def gillespie(
         # Rates that are no numbers have no first event: all jump, to no token, so that the loop ends and it is told.
         lost_B = jnp.isnan(jnp.where(movable_BL, holding_BL, 0.0).sum(-1)) | jnp.isnan(clock_B)
         chosen_BL = jnp.where(lost_B[:, None], movable_BL, chosen_BL)
-        x_BL = common.jump_at(x_BL, chosen_BL, params.temper(log_rate_BLS), uniform_BUL[:, 1])
+        x_BL = common.jump_at(x_BL, chosen_BL, params.temper(log_rate_BLS), bits_BUL[:, 1])
         clock_B = jnp.where(active_B, jnp.minimum(clock_B + elapsed_B, end), clock_B)
         clock_B, x_BL = jnp.where(lost_B, end, clock_B), jnp.where(lost_B[:, None] & movable_BL, -1, x_BL)
         return x_BL, clock_B, event + 1, calls_B + active_B

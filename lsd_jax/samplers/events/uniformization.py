@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from lsd_jax.models.model import Diffusion
+from lsd_jax.processes.draws import as_uniform
 from lsd_jax.processes.uniform import Uniform
 from lsd_jax.samplers.events import common
 from lsd_jax.samplers.kernel import Condition, EventSampler, Sample
@@ -48,7 +49,7 @@ def uniformization(
 
     def advance(reached_B, event):
         """The measure at every sequence's next candidate."""
-        waiting_B = -jnp.log(common.uniforms(key_B, event, 3)[:, 2]) / (factor * free_B)
+        waiting_B = -jnp.log(as_uniform(common.bits(key_B, event, 3)[:, 2])) / (factor * free_B)
         return reached_B + waiting_B
 
     def call(carry):
@@ -61,14 +62,14 @@ def uniformization(
         log_rate_BLS = jnp.where(movable_BLS, log_score_BLS - jnp.log(process.vocab_size), -jnp.inf)
         cumulative_BL = jnp.cumsum(jnp.exp(jax.nn.logsumexp(log_rate_BLS, -1)), -1)
         bound_B = jnp.maximum(factor * free_B * bounds[piece_B], cumulative_BL[:, -1])
-        uniform_BU = common.uniforms(key_B, event, 3)
+        bits_BU = common.bits(key_B, event, 3)
         # One uniform accepts and chooses the position; beyond the total rate it is a rejection.
-        place_B = (cumulative_BL <= (uniform_BU[:, 0] * bound_B)[:, None]).sum(-1)
+        place_B = (cumulative_BL <= (as_uniform(bits_BU[:, 0]) * bound_B)[:, None]).sum(-1)
         chosen_BL = (jnp.arange(length)[None] == place_B[:, None]) & active_B[:, None]
         # Positions that are not chosen draw nothing, but still need a distribution that is not empty.
         log_destination_BLS = jnp.where(chosen_BL[..., None], log_rate_BLS, 0.0)
-        token_uniform_BL = jnp.broadcast_to(uniform_BU[:, 1:2], x_BL.shape)
-        x_BL = common.jump_at(x_BL, chosen_BL, params.temper(log_destination_BLS), token_uniform_BL)
+        token_bits_BL = jnp.broadcast_to(bits_BU[:, 1:2], x_BL.shape)
+        x_BL = common.jump_at(x_BL, chosen_BL, params.temper(log_destination_BLS), token_bits_BL)
         return x_BL, jnp.where(active_B, advance(reached_B, event + 1), reached_B), event + 1, calls_B + active_B
 
     first = jnp.zeros((), jnp.int32)

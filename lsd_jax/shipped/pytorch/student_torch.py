@@ -302,7 +302,7 @@ def draw(log_mass: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Tokens in proportion to exp(log_mass) (..., S), by the inverse of the cumulative distribution."""
     mass = (log_mass - log_mass.amax(-1, keepdim=True)).exp().double()
     cumulative = mass.cumsum(-1)
-    target = (uniform.clamp(max=1 - 2.0**-23)[..., None]) * cumulative[..., -1:]
+    target = (uniform.clamp(max=1 - 2.0**-40)[..., None]) * cumulative[..., -1:]
     return (cumulative <= target).sum(-1)
 
 
