@@ -66,17 +66,23 @@ def inverse_cdf(log_mass: jax.Array, bits: jax.Array) -> jax.Array:
     block = (cumulative <= target).sum(-1, keepdims=True, dtype=jnp.int32)
     own = jnp.take_along_axis(blocks, block, -1, mode="clip")
     before = jnp.take_along_axis(cumulative, block, -1, mode="clip") - own
-    place = _inside(log_mass - top, total, block * size, size, target - before, own)
+    place = _inside(log_mass, top, total, block * size, size, target - before, own)
     lost = jnp.isnan(log_mass.sum(-1)) | (top[..., 0] == -jnp.inf)  # a maximum may turn NaN into a number
     return jnp.where(lost, -1, block[..., 0] * size + place)
 
 
 def _inside(
-    log_mass: jax.Array, total: jax.Array, first: jax.Array, size: int, target: jax.Array, count: jax.Array
+    log_mass: jax.Array,
+    top: jax.Array,
+    total: jax.Array,
+    first: jax.Array,
+    size: int,
+    target: jax.Array,
+    count: jax.Array,
 ) -> jax.Array:
     """The place (...) in the block of `size` tokens from `first` on, where the block's `count` reaches above `target` < count."""
     token = first + jnp.arange(size).reshape((1,) * (first.ndim - 1) + (-1,))
-    mass = jnp.exp(jnp.take_along_axis(log_mass, token, -1, mode="clip"))
+    mass = jnp.exp(jnp.take_along_axis(log_mass, token, -1, mode="clip") - top)
     mass = jnp.where(token < log_mass.shape[-1], mass, 0.0)
     # The likeliest token counts, also where all are too rare to: the block was drawn.
     counts = jnp.maximum(counts_of(mass, total), mass == mass.max(-1, keepdims=True))
