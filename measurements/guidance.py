@@ -11,7 +11,6 @@ guidance. A pair of evaluations counts as two wherever the strength is neither
 """
 
 import argparse
-import dataclasses
 import json
 import pathlib
 import sys
@@ -29,6 +28,7 @@ from lsd_jax.metrics.bootstrap import mean_interval
 from lsd_jax.metrics.molecules import chemistry
 from lsd_jax.samplers.simulate import draw_and_count
 from lsd_jax.tasks.molecules import Molecules
+from measurements.rows import cooled
 
 _QM9 = {"path": "qm9", "vocab_size": 44, "sequence_length": 23}
 # Property -> (data, weights, values asked for).
@@ -52,13 +52,6 @@ def samplers(model: lsd.Diffusion, train: np.ndarray) -> dict[str, lsd.Sampler]:
     for steps in (*STUDENTS, 64):
         found[f"Euler {steps}"] = lsd.sampler("euler", steps)
     return found | {ALONE: lsd.sampler("any_order", train.shape[1])}
-
-
-def cooled(drawn: lsd.Sampler) -> lsd.Sampler:
-    """The same sampler at a lower temperature."""
-    params = drawn.schedule.params
-    params = dataclasses.replace(params, log_temperature=params.log_temperature + np.log(TEMPERATURE))
-    return dataclasses.replace(drawn, schedule=dataclasses.replace(drawn.schedule, params=params))
 
 
 def row(
@@ -102,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     for name, drawn in samplers(model, task.split("train")).items():
         rows = [(strength, drawn, name) for strength in args.strengths]
         if name.startswith(("Euler", "path-KL")):
-            rows.append((1.0, cooled(drawn), f"{name}, T={TEMPERATURE}"))
+            rows.append((1.0, cooled(drawn, TEMPERATURE), f"{name}, T={TEMPERATURE}"))
         for strength, each, label in rows:
             guided = model if strength == 1 else lsd.guided(model, lsd.without(model, [0]), strength)
             for value in values:

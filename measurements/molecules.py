@@ -33,7 +33,7 @@ from lsd_jax.tasks.registry import make_task
 from lsd_jax.tasks.task import Judge
 from measurements.rows import SETS
 
-_SETS = ("moses", "moses_selfies", "qm9", "qm9_selfies")
+_SETS = ("moses", "moses_selfies", "qm9", "qm9_selfies", "qm9_uniform")
 _NATS = ("nats", "quarter", "elbo", "alone_nats")
 
 

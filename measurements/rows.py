@@ -10,6 +10,7 @@ and its number of steps, becomes one file: its tokens, its network evaluations a
 import argparse
 import concurrent.futures
 import dataclasses
+import itertools
 import json
 import pathlib
 import sys
@@ -26,7 +27,8 @@ from lsd_jax.experiment.records import environment, revision
 from lsd_jax.files import write_whole
 from lsd_jax.keys import sequence_keys
 from lsd_jax.models.model import Diffusion
-from lsd_jax.samplers.coupling import Coupling
+from lsd_jax.processes.process import Process
+from lsd_jax.samplers.coupling import IID, Coupling
 from lsd_jax.samplers.likelihood import path_costs
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import uniform_schedule
@@ -38,12 +40,15 @@ SETS = {
     "qm9": lsd.Data("molecules", path="qm9", vocab_size=31, sequence_length=22),
     "moses_selfies": lsd.Data("selfies", path="moses", vocab_size=27, sequence_length=56),
     "qm9_selfies": lsd.Data("selfies", path="qm9", vocab_size=31, sequence_length=21),
+    "qm9_uniform": lsd.Data("molecules", path="qm9", vocab_size=31, sequence_length=22),
     "subwords": lsd.Data("subwords", vocab_size=1024, sequence_length=128),
     "text": lsd.Data("text", vocab_size=27, sequence_length=128),
 }
 FEW = (4, 8, 16, 32)
 STUDENT = "path-KL student"
 PAIRS = f"{STUDENT}, potentials"
+JYS = "Tweedie, JYS grid"
+COOLED = {f"{STUDENT}, T={temperature}": temperature for temperature in (0.9, 0.8)}
 _GOLDEN = Coupling("low_discrepancy", "golden")
 # Row -> (sampler, settings, its numbers of steps; 0: as many as there are positions).
 RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
@@ -60,6 +65,20 @@ RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "k-Gillespie": ("gillespie", {}, FEW),
     "entropy bound": ("eb", {}, (8, 16)),
 }
+# Under uniform noise, where tokens change many times and there is no order of reveals.
+UNIFORM_RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "Euler": ("euler", {}, (4, 8, 16, 64)),
+    "Euler, T=0.8": ("euler", {"temperature": 0.8}, (4, 8, 16)),
+    "Tweedie": ("tweedie", {}, (4, 8, 16, 64)),
+    "Tweedie, T=0.8": ("tweedie", {"temperature": 0.8}, (4, 8, 16)),
+    "Tweedie, cosine grid": ("tweedie", {"grid": "cosine"}, (4, 8, 16)),
+    "low-discrepancy draws, cosine grid": ("tweedie", {"grid": "cosine", "coupling": _GOLDEN}, (4, 8, 16)),
+    "theta-trapezoidal": ("theta_trapezoidal", {}, (8, 16)),
+    "predictor-corrector": ("predictor_corrector", {}, (8, 16)),
+    "tau-leaping": ("tau_leaping", {}, (4, 8, 16)),
+    "k-Gillespie": ("gillespie", {}, (4, 8, 16)),
+    "entropy bound, uniform": ("eb_uniform", {}, (4, 8, 16)),
+}
 
 
 class Row(NamedTuple):
@@ -75,27 +94,54 @@ class Row(NamedTuple):
         return f"{self.name.replace(' ', '_')}-{self.steps}-{self.seed}.npz"
 
 
+def fitted(process: Process) -> dict[str, tuple[str, ...]]:
+    """What is distilled -> the names of its rows."""
+    return (
+        {STUDENT: (STUDENT, *COOLED), PAIRS: (PAIRS,)}
+        if process.jumps_once
+        else {STUDENT: (STUDENT, *COOLED), JYS: (JYS,)}
+    )
+
+
 def fits(model: Diffusion, train: np.ndarray, name: str, seed: int, args: argparse.Namespace) -> list[Row]:
     """The students of one seed, which the output folder keeps; with potentials only those of few steps, where they can help."""
     student = lsd.StudentSettings(potentials=args.potentials * (name == PAIRS), grid_points=min(train.shape[1] - 2, 48))
+    if not model.process.jumps_once:
+        student = dataclasses.replace(student, order="fixed", coupling=IID, grid="jys" if name == JYS else student.grid)
     teacher = lsd.TeacherSettings("data", steps=train.shape[1], paths=args.teacher_paths)
     folder, facts = args.output / "students" / name.replace(" ", "_") / str(seed), {"revision": revision()}
     settings = {"student": student, "teacher": teacher, "seed": seed, "folder": folder, "provenance": facts}
-    budgets = [steps for steps in FEW if steps < train.shape[1] and (steps <= 8 or name == STUDENT)]
+    budgets = [steps for steps in FEW if steps < train.shape[1] and (steps <= 8 or name != PAIRS)]
     found = lsd.distill(model, budgets, data=train, **settings)
-    return [Row(name, steps, seed, sampler) for steps, sampler in found.items() if _chosen(steps, args)]
+    return [
+        Row(row, steps, seed, cooled(sampler, COOLED.get(row, 1.0)))
+        for steps, sampler in found.items()
+        for row in fitted(model.process)[name]
+        if _chosen(steps, args) and _wanted(row, args)
+    ]
 
 
-def rivals(length: int, args: argparse.Namespace) -> Iterator[Row]:
+def cooled(sampler: Sampler, temperature: float) -> Sampler:
+    """The same sampler at a lower temperature."""
+    params = sampler.schedule.params
+    params = dataclasses.replace(params, log_temperature=params.log_temperature + np.log(temperature))
+    return dataclasses.replace(sampler, schedule=dataclasses.replace(sampler.schedule, params=params))
+
+
+def rivals(process: Process, length: int, args: argparse.Namespace) -> Iterator[Row]:
     """Every other row."""
-    for name, (kind, settings, budgets) in RIVALS.items():
+    for name, (kind, settings, budgets) in (RIVALS if process.jumps_once else UNIFORM_RIVALS).items():
         for steps in budgets:
-            if steps <= 6 * length and _chosen(steps, args):
+            if steps <= 6 * length and _chosen(steps, args) and _wanted(name, args):
                 yield Row(name, steps or length, 0, lsd.sampler(kind, steps or length, **settings))
 
 
 def _chosen(steps: int, args: argparse.Namespace) -> bool:
     return not steps or not args.steps or steps in args.steps
+
+
+def _wanted(name: str, args: argparse.Namespace) -> bool:
+    return not args.only or name in args.only
 
 
 def made(model: Diffusion, length: int, row: Row, held_out: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
@@ -141,12 +187,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=4, help="rows at a time")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    known = (STUDENT, PAIRS, *RIVALS)
+    model = lsd.load_model(args.set)
+    groups = fitted(model.process)
+    known = (*itertools.chain(*groups.values()), *(RIVALS if model.process.jumps_once else UNIFORM_RIVALS))
     if wrong := set(args.only) - set(known):
         parser.error(f"--only={min(wrong)!r}: choose of {known}")
     if wrong := set(args.steps) - {steps for _, _, budgets in RIVALS.values() for steps in budgets if steps}:
         parser.error(f"--steps={min(wrong)}: no row has so many")
-    length, task, model = SETS[args.set].sequence_length, lsd.make_task(SETS[args.set]), lsd.load_model(args.set)
+    length, task = SETS[args.set].sequence_length, lsd.make_task(SETS[args.set])
     train, held_out = task.split("train")[: args.train], task.split("test")[: args.held_out]
     facts = {"command": " ".join(["python -m measurements.rows", *argv]), "revision": revision(), **environment()}
     args.output.mkdir(parents=True, exist_ok=True)
@@ -163,12 +211,10 @@ def main(argv: list[str] | None = None) -> int:
     def students(name: str, seed: int) -> str:
         return "\n".join(map(one, fits(model, train, name, seed, args)))
 
-    wanted = lambda name: not args.only or name in args.only
     with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:  # programs are compiled beside each other
-        jobs = [
-            pool.submit(students, name, seed) for seed in range(args.fits) for name in (STUDENT, PAIRS) if wanted(name)
-        ]
-        jobs += [pool.submit(one, row) for row in rivals(length, args) if wanted(row.name)]
+        names = [name for name, rows in groups.items() if any(_wanted(row, args) for row in rows)]
+        jobs = [pool.submit(students, name, seed) for seed in range(args.fits) for name in names]
+        jobs += [pool.submit(one, row) for row in rivals(model.process, length, args)]
         for job in concurrent.futures.as_completed(jobs):
             print(job.result(), flush=True)
     return 0

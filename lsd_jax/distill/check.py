@@ -90,11 +90,12 @@ def check_student(process: Process, length: int, student: StudentSettings) -> No
     for field, choices in (("grid", GRIDS), ("order", ORDERS)):
         if getattr(student, field) not in choices:
             raise InputError(f"{field}={getattr(student, field)!r}: choose one of {choices}")
-    if not process.jumps_once and (student.order != "fixed" or student.grid == "profile"):
-        raise InputError(
-            f"order={student.order!r}: with grid {student.grid!r}, only the absorbing process has an order of reveals; choose "
-            "order='fixed' and another grid"
-        )
+    for field, refused, plain in (("order", ("auto", "learned"), "'fixed'"), ("grid", ("profile",), "another")):
+        if not process.jumps_once and getattr(student, field) in refused:
+            raise InputError(
+                f"{field}={getattr(student, field)!r}: is one of an order of reveals, which only the absorbing process has; "
+                f"choose {plain}"
+            )
     for field, least in (("draws", 1), ("grid_points", 2), ("order_trials", 0), ("potentials", 0)):
         check_whole(field, getattr(student, field), least)
     check_sharpness(student.temperature, student.top_p)
