@@ -30,7 +30,7 @@ _ROWS = 2048  # pairs per gradient of the factors
 
 
 class Fit(NamedTuple):
-    """Potentials (M, REACH, S, S) or their factors, and nats per sequence on unseen sequences without and with them."""
+    """Potentials (M, reach, S, S) or their factors, and nats per sequence on unseen sequences without and with them."""
 
     log_potential: np.ndarray | Factors
     independent_nats: float
@@ -57,17 +57,18 @@ def with_potentials(model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax
     return candidates[best]._replace(metrics=candidates[best].metrics | metrics, log_potential=fits[best].log_potential)
 
 
-def fit(model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax.Array) -> Fit:
-    """The potentials of every step by maximum a posteriori; zeros where unseen sequences do not gain by them."""
+def fit(model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax.Array, reach: int = REACH) -> Fit:
+    """The potentials of every step, up to `reach` positions, by maximum a posteriori; zeros where unseen sequences do not gain by them."""
     vocab, unseen_from = model.process.vocab_size, split(len(tokens))
     unseen_count = len(tokens) - unseen_from
-    neutral, fit_pairs = (_zeros(vocab), _fit_table) if vocab <= MAX_TABLE else (_no_factors(vocab), _fit_factors)
+    small = vocab <= MAX_TABLE
+    neutral, fit_pairs = (_zeros(reach, vocab), _fit_table) if small else (_no_factors(reach, vocab), _fit_factors)
     found = [neutral] * (len(plan.times) - 1)
     before = after = 0.0
     for k, (t, u) in enumerate(zip(plan.times[:-1], plan.times[1:])):
         revealed_PL = _revealed(model, plan, tokens, key_B, t, u)
         distance_PL, left_PL = (np.asarray(leaf) for leaf in nearest_left(jnp.asarray(revealed_PL)))
-        near_PL = revealed_PL & (distance_PL > 0) & (distance_PL <= REACH)
+        near_PL = revealed_PL & (distance_PL > 0) & (distance_PL <= reach)
         unseen_PL = np.arange(len(tokens))[:, None] >= unseen_from
         # Where there is nothing to fit, the network is asked only for what judges.
         rows = slice(None) if near_PL.any() else slice(unseen_from, None)
@@ -78,7 +79,7 @@ def fit(model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax.Array) -> F
         independent = improved = 0.0
         if near_PL.any():
             fitted_on, unseen = (_chosen(arrays, near_PL & part_PL) for part_PL in (~unseen_PL, unseen_PL))
-            pairs = fit_pairs(*fitted_on) if len(fitted_on[0]) else neutral
+            pairs = fit_pairs(neutral, *fitted_on) if len(fitted_on[0]) else neutral
             independent, improved = _total(neutral, unseen), _total(pairs, unseen)
             if improved < independent:
                 found[k] = jax.tree.map(np.asarray, pairs)
@@ -143,28 +144,27 @@ def _nll(potentials, weight_N, log_posterior_NS, index_N, left_N, token_N) -> ja
     return -(weight_N * jnp.take_along_axis(log_prob_NS, token_N[:, None], 1)[:, 0]).sum()
 
 
-def _zeros(vocab: int) -> np.ndarray:
-    return np.zeros((REACH, vocab, vocab), np.float32)
+def _zeros(reach: int, vocab: int) -> np.ndarray:
+    return np.zeros((reach, vocab, vocab), np.float32)
 
 
-def _no_factors(vocab: int) -> Factors:
-    return Factors(np.zeros((REACH, vocab, RANK), np.float32), np.zeros((REACH, RANK, vocab), np.float32))
+def _no_factors(reach: int, vocab: int) -> Factors:
+    return Factors(np.zeros((reach, vocab, RANK), np.float32), np.zeros((reach, RANK, vocab), np.float32))
 
 
 @jax.jit
-def _fit_table(weight_N, *data) -> jax.Array:
+def _fit_table(start, weight_N, *data) -> jax.Array:
     def loss(table_DSS, index):
         del index
         return _nll(table_DSS, weight_N, *data) + 0.5 * PRECISION * (table_DSS**2).sum()
 
-    return fit_table(loss, jnp.asarray(_zeros(data[0].shape[1])), 200, 0.1)
+    return fit_table(loss, jnp.asarray(start), 200, 0.1)
 
 
 @jax.jit
-def _fit_factors(weight_N, *data) -> Factors:
+def _fit_factors(start, weight_N, *data) -> Factors:
     """Factors by stochastic gradients: from small rows of what the left token says, and from no potential at all."""
-    vocab, count = data[0].shape[1], weight_N.sum()
-    rows = min(len(weight_N), _ROWS)
+    rows, count = min(len(weight_N), _ROWS), weight_N.sum()
     start_key, rows_key = jax.random.split(jax.random.key(0))
 
     def loss(factors, index):
@@ -173,6 +173,5 @@ def _fit_factors(weight_N, *data) -> Factors:
         prior = 0.5 * _FACTOR_PRECISION * sum((leaf**2).sum() for leaf in factors)
         return _nll(factors, weight_N[chosen_N], *(leaf[chosen_N] for leaf in data)) + prior * rows / count
 
-    start = _no_factors(vocab)
     left_DSR = 0.1 * jax.random.normal(start_key, start.left_DSR.shape)
     return fit_table(loss, Factors(left_DSR, jnp.asarray(start.own_DRS)), 300, 0.03)
