@@ -44,7 +44,8 @@ def quality(panels: Sequence[Panel], colored: Sequence[str], x: str = "nfe", lab
             if shown:
                 axes.fill_between(at, low, high, color=style["color"], alpha=0.15, linewidth=0)
             elif own[0]["budget"] == EXACT:  # a single gray point says nothing without its name
-                side = "right" if at[0] == max(row[x] for row in rows) else "left"
+                ends = [row[x] for row in rows]
+                side = "right" if at[0] ** 2 > min(ends) * max(ends) else "left"
                 axes.annotate(name, (at[0], middle[0]), (0, 5), textcoords="offset points", fontsize=6, ha=side)
         if panel.reference:
             name, value = panel.reference
@@ -54,9 +55,8 @@ def quality(panels: Sequence[Panel], colored: Sequence[str], x: str = "nfe", lab
         _scale_y(axes, [_interval(row[panel.metric.name])[0] for row in rows], panel.reference)
         _label(axes, panel.title, label, panel.metric.heading)
         if x == "nfe":
-            ticks = {row["budget"] for row in rows if row["budget"] != EXACT}
-            ticks |= {round(row[x]) for row in rows if row["budget"] == EXACT}
-            axes.set_xticks(sorted(ticks), [str(tick) for tick in sorted(ticks)])
+            ticks = _calls(rows)
+            axes.set_xticks(ticks, [str(tick) for tick in ticks])
             axes.xaxis.set_minor_locator(NullLocator())
         else:
             _plain_ticks(axes.xaxis)
@@ -246,6 +246,15 @@ def _grid(count: int, columns: int = 3) -> tuple[Figure, list[Axes]]:
     for axes in grid[count:]:
         axes.axis("off")
     return figure, grid[:count]
+
+
+def _calls(rows: Sequence[Row]) -> list[int]:
+    """The budgets, and what exact samplers need where that is not so near to another number that both could not be read."""
+    ticks = {row["budget"] for row in rows if row["budget"] != EXACT}
+    for exact in sorted({round(row["nfe"]) for row in rows if row["budget"] == EXACT}):
+        if all(max(exact, tick) > 1.25 * min(exact, tick) for tick in ticks):
+            ticks.add(exact)
+    return sorted(ticks)
 
 
 def _place(name: str, colored: Sequence[str]) -> tuple[int, str]:

@@ -54,6 +54,12 @@ def test_quality_colors_what_it_is_told_and_names_exact_samplers():
     assert {figures.COLORS[0], figures.COLORS[1], "#BBBBBB", "black"} == colors
 
 
+def test_an_exact_sampler_beside_a_budget_has_no_tick_of_its_own():
+    rows = [*ROWS, {"sampler": "exact", "budget": EXACT, "nfe": 15.2, "bound": (1.1, 1.1, 1.1)}]
+    axes = figures.quality([figures.Panel("", rows, COLUMNS[2], ("limit", 1.0))], ("student",)).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["8", "16"]
+
+
 def test_schedules_show_what_differs_from_the_start_and_the_order():
     student = {"time_grid": [1, 0.4, 0], "coefficients": [1.0, 1.0], "temperatures": [1.0, 1.1]}
     plain = {"time_grid": [1, 0], "coefficients": [1.0], "temperatures": [1.0]}
