@@ -1,4 +1,4 @@
-"""What pair potentials between the tokens of a step win, by how far to the left they reach.
+"""What pair potentials between the tokens of a step win, by how far to the left they reach, as tables and in low rank.
 
     python -m measurements.reach --set=qm9 --steps 4 8 16 --reaches 4 21 --output=FILE.json
 
@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 import lsd_jax as lsd
-from lsd_jax.distill.potentials.absorbing import fit
+from lsd_jax.distill.potentials.absorbing import MAX_TABLE, fit
 from lsd_jax.distill.problem import Plan
 from lsd_jax.experiment.records import environment, revision, write_json
 from lsd_jax.keys import sequence_keys
@@ -52,11 +52,14 @@ def main(argv: list[str] | None = None) -> int:
     for steps, sampler in students.items():
         plan = Plan(sampler.coupling, np.asarray(sampler.schedule.time_grid), {})
         for reach in args.reaches:
-            found = fit(model, plan, tokens, sequence_keys(jax.random.key(args.seed), len(tokens)), reach)
-            row = {"steps": steps, "reach": reach, "independent_nats": found.independent_nats, "nats": found.nats}
-            rows.append(row | {"order": str(sampler.coupling)})
-            print(row, flush=True)
-            write_json(args.output, facts | {"rows": rows})
+            for kind, max_table in (("table", MAX_TABLE), ("low rank", 0)):
+                keys = sequence_keys(jax.random.key(args.seed), len(tokens))
+                found = fit(model, plan, tokens, keys, reach, max_table)
+                row = {"steps": steps, "reach": reach, "kind": kind}
+                row |= {"independent_nats": found.independent_nats, "nats": found.nats}
+                rows.append(row | {"order": str(sampler.coupling)})
+                print(row, flush=True)
+                write_json(args.output, facts | {"rows": rows})
     return 0
 
 

@@ -47,6 +47,7 @@ SETS = {
 FEW = (4, 8, 16, 32)
 STUDENT = "path-KL student"
 PAIRS = f"{STUDENT}, potentials"
+MIX = f"{STUDENT}, KL mix 0.5"
 JYS = "Tweedie, JYS grid"
 COOLED = {f"{STUDENT}, T={temperature}": temperature for temperature in (0.9, 0.8)}
 _GOLDEN = Coupling("low_discrepancy", "golden")
@@ -96,11 +97,8 @@ class Row(NamedTuple):
 
 def fitted(process: Process) -> dict[str, tuple[str, ...]]:
     """What is distilled -> the names of its rows."""
-    return (
-        {STUDENT: (STUDENT, *COOLED), PAIRS: (PAIRS,)}
-        if process.jumps_once
-        else {STUDENT: (STUDENT, *COOLED), JYS: (JYS,)}
-    )
+    others = (PAIRS, MIX) if process.jumps_once else (JYS,)
+    return {STUDENT: (STUDENT, *COOLED), **{name: (name,) for name in others}}
 
 
 def fits(model: Diffusion, train: np.ndarray, name: str, seed: int, args: argparse.Namespace) -> list[Row]:
@@ -109,8 +107,16 @@ def fits(model: Diffusion, train: np.ndarray, name: str, seed: int, args: argpar
     if not model.process.jumps_once:
         student = dataclasses.replace(student, order="fixed", coupling=IID, grid="jys" if name == JYS else student.grid)
     teacher = lsd.TeacherSettings("data", steps=train.shape[1], paths=args.teacher_paths)
+    optimization = lsd.OptimizeSettings("kl_mix", steps=100 * (name == MIX), reverse_share=0.5)
     folder, facts = args.output / "students" / name.replace(" ", "_") / str(seed), {"revision": revision()}
-    settings = {"student": student, "teacher": teacher, "seed": seed, "folder": folder, "provenance": facts}
+    settings = {
+        "student": student,
+        "teacher": teacher,
+        "optimization": optimization,
+        "seed": seed,
+        "folder": folder,
+        "provenance": facts,
+    }
     budgets = [steps for steps in FEW if steps < train.shape[1] and (steps <= 8 or name != PAIRS)]
     found = lsd.distill(model, budgets, data=train, **settings)
     return [

@@ -57,11 +57,13 @@ def with_potentials(model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax
     return candidates[best]._replace(metrics=candidates[best].metrics | metrics, log_potential=fits[best].log_potential)
 
 
-def fit(model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax.Array, reach: int = REACH) -> Fit:
+def fit(
+    model: Diffusion, plan: Plan, tokens: np.ndarray, key_B: jax.Array, reach: int = REACH, max_table: int = MAX_TABLE
+) -> Fit:
     """The potentials of every step, up to `reach` positions, by maximum a posteriori; zeros where unseen sequences do not gain by them."""
     vocab, unseen_from = model.process.vocab_size, split(len(tokens))
     unseen_count = len(tokens) - unseen_from
-    small = vocab <= MAX_TABLE
+    small = vocab <= max_table
     neutral, fit_pairs = (_zeros(reach, vocab), _fit_table) if small else (_no_factors(reach, vocab), _fit_factors)
     found = [neutral] * (len(plan.times) - 1)
     before = after = 0.0
