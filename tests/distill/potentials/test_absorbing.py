@@ -115,13 +115,11 @@ def test_one_step_with_potentials_is_the_markov_chain():
     np.testing.assert_allclose(pairs / pairs.sum(), wanted / wanted.sum(), atol=0.01)
 
 
-def test_a_large_vocabulary_gets_factors_that_find_the_chain(monkeypatch):
+def test_a_large_vocabulary_gets_factors_that_find_the_chain():
     """The countdown chain's table has full rank, which factors of rank 16 hold for a vocabulary of four."""
-    monkeypatch.setattr(absorbing, "MAX_TABLE", S - 1)
     tokens = sample_chain(np.random.default_rng(0), *CHAIN, 4096, L).astype(np.int32)
-    found = absorbing.fit(
-        MODEL, Plan(AT_ONCE, np.array([1.0, 0.0]), {}), tokens, sequence_keys(jax.random.key(0), 4096)
-    )
+    plan, keys = Plan(AT_ONCE, np.array([1.0, 0.0]), {}), sequence_keys(jax.random.key(0), 4096)
+    found = absorbing.fit(MODEL, plan, tokens, keys, max_table=S - 1)
     exact = -exact_log_prob(tokens[3072:], *CHAIN).mean()
     assert exact - 1e-3 < found.nats < exact + 0.1
     assert found.independent_nats > exact + 2
@@ -129,13 +127,12 @@ def test_a_large_vocabulary_gets_factors_that_find_the_chain(monkeypatch):
 
 
 @pytest.mark.parametrize("largest", [256, S - 1])
-def test_noise_is_not_fitted(monkeypatch, largest):
+def test_noise_is_not_fitted(largest):
     """Independent tokens: unseen sequences refuse every table, and every pair of factors."""
-    monkeypatch.setattr(absorbing, "MAX_TABLE", largest)
     tokens = np.random.default_rng(1).integers(0, S, (64, L)).astype(np.int32)
     chain = (np.full(S, 1 / S), np.full((S, S), 1 / S))
     model = Diffusion.from_function(markov_log_posterior(PROCESS, *chain), PROCESS, "log_posterior")
     plan = Plan(*class_plan(np.array([0, 0, 1]), 2, PROCESS), {})
-    found = absorbing.fit(model, plan, tokens, sequence_keys(jax.random.key(0), 64))
+    found = absorbing.fit(model, plan, tokens, sequence_keys(jax.random.key(0), 64), max_table=largest)
     assert not any(np.any(part) for part in jax.tree.leaves(found.log_potential))
     assert found.nats == pytest.approx(found.independent_nats) == pytest.approx(L * np.log(S), rel=1e-4)
