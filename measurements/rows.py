@@ -52,7 +52,8 @@ JYS = "Tweedie, JYS grid"
 COOLED = {f"{STUDENT}, T={temperature}": temperature for temperature in (0.9, 0.8)}
 _GOLDEN = Coupling("low_discrepancy", "golden")
 # Row -> (sampler, settings, its numbers of steps; 0: as many as there are positions).
-RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+Rivals = dict[str, tuple[str, dict[str, Any], tuple[int, ...]]]
+RIVALS: Rivals = {
     "Euler": ("euler", {}, (4, 8, 16, 32, 64, 128)),
     "one token at a time (exact)": ("first_hitting", {}, (0,)),
     "one token at a time, surest first": ("margin", {}, (0,)),
@@ -67,7 +68,7 @@ RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
     "entropy bound": ("eb", {}, (8, 16)),
 }
 # Under uniform noise, where tokens change many times and there is no order of reveals.
-UNIFORM_RIVALS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+UNIFORM_RIVALS: Rivals = {
     "Euler": ("euler", {}, (4, 8, 16, 64)),
     "Euler, T=0.8": ("euler", {"temperature": 0.8}, (4, 8, 16)),
     "Tweedie": ("tweedie", {}, (4, 8, 16, 64)),
@@ -106,16 +107,14 @@ def fits(model: Diffusion, train: np.ndarray, name: str, seed: int, args: argpar
     student = lsd.StudentSettings(potentials=args.potentials * (name == PAIRS), grid_points=min(train.shape[1] - 2, 48))
     if not model.process.jumps_once:
         student = dataclasses.replace(student, order="fixed", coupling=IID, grid="jys" if name == JYS else student.grid)
-    teacher = lsd.TeacherSettings("data", steps=train.shape[1], paths=args.teacher_paths)
-    optimization = lsd.OptimizeSettings("kl_mix", steps=100 * (name == MIX), reverse_share=0.5)
-    folder, facts = args.output / "students" / name.replace(" ", "_") / str(seed), {"revision": revision()}
+    mix = lsd.OptimizeSettings("kl_mix", steps=100, reverse_share=0.5)
     settings = {
         "student": student,
-        "teacher": teacher,
-        "optimization": optimization,
+        "teacher": lsd.TeacherSettings("data", steps=train.shape[1], paths=args.teacher_paths),
+        "optimization": mix if name == MIX else lsd.OptimizeSettings(),
         "seed": seed,
-        "folder": folder,
-        "provenance": facts,
+        "folder": args.output / "students" / name.replace(" ", "_") / str(seed),
+        "provenance": {"revision": revision()},
     }
     budgets = [steps for steps in FEW if steps < train.shape[1] and (steps <= 8 or name != PAIRS)]
     found = lsd.distill(model, budgets, data=train, **settings)
@@ -134,9 +133,9 @@ def cooled(sampler: Sampler, temperature: float) -> Sampler:
     return dataclasses.replace(sampler, schedule=dataclasses.replace(sampler.schedule, params=params))
 
 
-def rivals(process: Process, length: int, args: argparse.Namespace) -> Iterator[Row]:
+def rivals(table: Rivals, length: int, args: argparse.Namespace) -> Iterator[Row]:
     """Every other row."""
-    for name, (kind, settings, budgets) in (RIVALS if process.jumps_once else UNIFORM_RIVALS).items():
+    for name, (kind, settings, budgets) in table.items():
         for steps in budgets:
             if steps <= 6 * length and _chosen(steps, args) and _wanted(name, args):
                 yield Row(name, steps or length, 0, lsd.sampler(kind, steps or length, **settings))
@@ -156,7 +155,7 @@ def made(model: Diffusion, length: int, row: Row, held_out: np.ndarray, args: ar
     keys = sequence_keys(jax.random.key(zlib.crc32(row.file.encode())), args.count)
     tokens, calls = draw_and_count(model, bound, keys, args.batch_size)
     found = {"tokens": tokens, "calls": calls, **nats(model, bound, held_out, args)}
-    if row.seed or row.name != STUDENT:
+    if row.seed or row.name != STUDENT or not model.process.jumps_once:
         return found
     # The same order, one token at a time: what is left above it is the price of drawing a step's tokens independently.
     slow = dataclasses.replace(bound, schedule=uniform_schedule(4 * length))
@@ -195,10 +194,11 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     model = lsd.load_model(args.set)
     groups = fitted(model.process)
-    known = (*itertools.chain(*groups.values()), *(RIVALS if model.process.jumps_once else UNIFORM_RIVALS))
+    table = RIVALS if model.process.jumps_once else UNIFORM_RIVALS
+    known = (*itertools.chain(*groups.values()), *table)
     if wrong := set(args.only) - set(known):
         parser.error(f"--only={min(wrong)!r}: choose of {known}")
-    if wrong := set(args.steps) - {steps for _, _, budgets in RIVALS.values() for steps in budgets if steps}:
+    if wrong := set(args.steps) - {steps for _, _, budgets in table.values() for steps in budgets if steps}:
         parser.error(f"--steps={min(wrong)}: no row has so many")
     length, task = SETS[args.set].sequence_length, lsd.make_task(SETS[args.set])
     train, held_out = task.split("train")[: args.train], task.split("test")[: args.held_out]
@@ -220,7 +220,7 @@ def main(argv: list[str] | None = None) -> int:
     with concurrent.futures.ThreadPoolExecutor(args.threads) as pool:  # programs are compiled beside each other
         names = [name for name, rows in groups.items() if any(_wanted(row, args) for row in rows)]
         jobs = [pool.submit(students, name, seed) for seed in range(args.fits) for name in names]
-        jobs += [pool.submit(one, row) for row in rivals(model.process, length, args)]
+        jobs += [pool.submit(one, row) for row in rivals(table, length, args)]
         for job in concurrent.futures.as_completed(jobs):
             print(job.result(), flush=True)
     return 0

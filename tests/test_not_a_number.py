@@ -14,7 +14,7 @@ from lsd_jax.models.ddit import DDiTConfig
 from lsd_jax.processes.draws import inverse_cdf
 from lsd_jax.processes.noise import LogLinear
 
-S, L = 5, 6
+S, L = 4, 6  # a whole block of tokens: what lies behind the last one is the mask
 
 
 def broken(process):
@@ -37,6 +37,7 @@ ANSWERS = {
     "a table": lambda tokens, t: jnp.asarray(np.full((S + 1, S), np.nan, np.float32))[tokens],
     "one column": lambda tokens, t: jnp.zeros((*tokens.shape, S)).at[..., 2].set(jnp.nan),
     "nothing possible": lambda tokens, t: jnp.full((*tokens.shape, S), -jnp.inf),
+    "infinity": lambda tokens, t: jnp.zeros((*tokens.shape, S)).at[..., 2].set(jnp.inf),
 }
 KERNELS = ("tweedie", "euler", "theta_rk2", "theta_trapezoidal", "maskgit", "gillespie", "first_hitting")
 KERNELS += ("eb", "confidence_threshold", "klass")
@@ -59,9 +60,11 @@ def test_no_sampler_makes_a_token_of_nan(answer, length):
 
 @pytest.mark.parametrize("name", ["euler", "tweedie", "theta_trapezoidal", "gillespie", "eb_uniform"])
 def test_a_broken_network_is_told_under_uniform_noise(name):
-    model = broken(lsd.Uniform(S, LogLinear()))
-    with pytest.raises(ValueError, match="its answers are not numbers"):
-        lsd.sample(model, lsd.sampler(name, steps=2), jax.random.key(0), 4, length=L)
+    process = lsd.Uniform(S, LogLinear())
+    infinite = lsd.Diffusion.from_function(ANSWERS["infinity"], process, "log_score", time_conditioned=False)
+    for model in (broken(process), infinite):
+        with pytest.raises(ValueError, match="its answers are not numbers"):
+            lsd.sample(model, lsd.sampler(name, steps=2), jax.random.key(0), 4, length=L)
 
 
 def test_likelihood_and_distillation_tell_a_broken_network():

@@ -58,7 +58,7 @@ class Draw(Protocol):
     """How a step of several stages reads its randomness; given tokens stay what they are."""
 
     def __call__(self, transition: Transition, stage: int = 0) -> jax.Array:
-        """The next tokens (B, L) of a transition, drawn with the stage's own uniforms."""
+        """The next tokens (B, L) of a transition, drawn with the stage's own random numbers."""
 
     def uniform(self, stage: int) -> jax.Array:
         """Uniforms (2, B, L) in (0, 1) for what is no transition; a stage is read once."""

@@ -11,7 +11,7 @@ from lsd_jax.models import weights
 from lsd_jax.models.backbones import initial
 from lsd_jax.models.ddit import DDiTConfig
 from lsd_jax.samplers.record import describe
-from measurements import guidance
+from measurements import guidance, rows
 
 pytest.importorskip("rdkit", reason="RDKit is not installed: pip install rdkit")
 
@@ -53,7 +53,7 @@ def test_a_record_has_a_row_for_every_sampler_strength_and_value(data, tmp_path,
 
 
 def test_a_cooled_sampler_is_that_of_the_temperature():
-    mine, theirs = guidance.cooled(lsd.sampler("euler", 3)), lsd.sampler("euler", 3, temperature=guidance.TEMPERATURE)
+    mine, theirs = rows.cooled(lsd.sampler("euler", 3), 0.8), lsd.sampler("euler", 3, temperature=0.8)
     jax.tree.map(np.testing.assert_allclose, mine.schedule, theirs.schedule)
 
 

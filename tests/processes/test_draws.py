@@ -58,12 +58,26 @@ def test_only_possible_tokens_are_drawn():
     assert tokens[-3] == 3 and tokens[-1] == 500
 
 
-def test_a_block_whose_tokens_are_all_too_rare_to_count_gives_its_likeliest():
+def test_a_block_whose_tokens_are_each_rarer_than_a_unit_is_shared_among_them():
     log_mass = np.full(1024, -np.inf, np.float32)
-    log_mass[0], log_mass[1000:1010] = 0.0, np.log(2.0**-33) - 1
-    log_mass[1004] += 0.1
-    token = inverse_cdf(jnp.asarray(log_mass), jnp.asarray(BITS - 1, jnp.uint32))
-    assert int(token) == 1004
+    log_mass[0], log_mass[1000:1010] = 0.0, np.log(0.3 / BITS)
+    bits = jnp.asarray(BITS - 1 - np.arange(5), jnp.uint32)
+    tokens = np.asarray(inverse_cdf(jnp.broadcast_to(jnp.asarray(log_mass), (5, 1024)), bits))
+    np.testing.assert_array_equal(tokens, [1008, 1005, 1001, 0, 0])  # together they have three units
+
+
+@pytest.mark.parametrize("S", [3, 5, 16, 1000, 1024])
+def test_an_infinite_mass_is_no_number(S):
+    log_mass = jnp.zeros((2, S)).at[1, S - 1].set(jnp.inf)
+    tokens = np.asarray(inverse_cdf(log_mass, jnp.full(2, BITS - 1, jnp.uint32)))
+    assert tokens.tolist() == [S - 1, -1]
+
+
+def test_bits_of_another_type_or_shape_are_refused():
+    with pytest.raises(TypeError, match=r"^bits=float32\(2,\): must be uint32\(2,\)"):
+        inverse_cdf(jnp.zeros((2, 3)), jnp.zeros(2))
+    with pytest.raises(TypeError, match="^bits=uint32"):
+        inverse_cdf(jnp.zeros((1, 3)), jnp.zeros(2, jnp.uint32))
 
 
 @pytest.mark.parametrize("S", [27, 5000])

@@ -72,7 +72,8 @@ def gillespie(
             log_base_B = jnp.log(-jnp.expm1(-process.noise.sigma_bar(t_B)) / process.vocab_size)
             log_rate_BLS = jnp.where(here_BLS, -jnp.inf, log_score_BLS + log_base_B[:, None, None])
         bits_BUL = common.bits(key_B, event, 2, length)
-        holding_BL = holding_times(jax.nn.logsumexp(log_rate_BLS, -1), as_uniform(bits_BUL[:, 0]))
+        log_total_BL = jax.nn.logsumexp(log_rate_BLS, -1)
+        holding_BL = holding_times(log_total_BL, as_uniform(bits_BUL[:, 0]))
         movable_BL &= active_B[:, None]
         # k changes by one between calls, so that the calls use the budget and not fewer.
         count_B = jnp.ceil(per_call_B * (event + 1) - _ROUNDING) - jnp.ceil(per_call_B * event - _ROUNDING)
@@ -80,7 +81,7 @@ def gillespie(
         chosen_BL, elapsed_B = next_events(jnp.where(movable_BL, holding_BL, jnp.inf), count_B)
         chosen_BL &= movable_BL & (holding_BL <= (end - clock_B)[:, None])
         # Rates that are no numbers have no first event: all jump, to no token, so that the loop ends and it is told.
-        lost_B = jnp.isnan(jnp.where(movable_BL, holding_BL, 0.0).sum(-1)) | jnp.isnan(clock_B)
+        lost_B = jnp.isnan(jnp.where(movable_BL, log_total_BL * holding_BL, 0.0).sum(-1)) | jnp.isnan(clock_B)
         chosen_BL = jnp.where(lost_B[:, None], movable_BL, chosen_BL)
         x_BL = common.jump_at(x_BL, chosen_BL, params.temper(log_rate_BLS), bits_BUL[:, 1])
         clock_B = jnp.where(active_B, jnp.minimum(clock_B + elapsed_B, end), clock_B)

@@ -210,7 +210,7 @@ class Noise:
     def uniform(self, *shape: int) -> torch.Tensor:
         """Uniforms in (0, 1)."""
         options = {"dtype": torch.float64, "generator": self.generator, "device": self.device}
-        return torch.rand(shape, **options).clamp(2.0**-33, 1 - 2.0**-24)
+        return torch.rand(shape, **options).clamp(2.0**-33, 1 - 2.0**-33)
 
     def integers(self, high: int, count: int) -> torch.Tensor:
         """Integers 0 ... high - 1, (count, 1)."""
@@ -302,7 +302,7 @@ def draw(log_mass: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Tokens in proportion to exp(log_mass) (..., S), by the inverse of the cumulative distribution."""
     mass = (log_mass - log_mass.amax(-1, keepdim=True)).exp().double()
     cumulative = mass.cumsum(-1)
-    target = (uniform.clamp(max=1 - 2.0**-40)[..., None]) * cumulative[..., -1:]
+    target = uniform.double().clamp(max=1 - 2.0**-40)[..., None] * cumulative[..., -1:]
     return (cumulative <= target).sum(-1)
 
 
