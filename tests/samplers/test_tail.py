@@ -106,6 +106,7 @@ def test_the_first_steps_of_a_teacher():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # five minutes beside other work
 def test_a_whole_teacher():
     reference, found, naive = in_float64(4000, STEPS), in_float32(64, STEPS), in_naive_float32(64, STEPS)
     assert distance(reveals(found, 4), reveals(reference, 4)) < 4
