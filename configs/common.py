@@ -154,7 +154,8 @@ def base_config() -> ml_collections.ConfigDict:
     # (lsd_jax/experiment/study.py), the numbers of steps of the student, and the seed.
     config.tasks = ()
     config.samplers = ()
-    config.nfe = ()  # budgets of network evaluations; empty: config.student.steps
+    # Budgets of network evaluations; empty: config.student.steps. A sampler that changes student.steps keeps its own.
+    config.nfe = ()
     config.seeds = ()
     config.stream = (
         "{name}_{steps}"  # the random stream of a cell, from its sampler's {name} or {slug}, {steps} and {seed}

@@ -70,21 +70,22 @@ def get_config(variant_name: str = "qm9") -> ConfigDict:
     config.model.weights = f"{name}.safetensors"
     config.model.dim, config.model.depth, config.model.heads = sizes
     config.teacher.source, config.teacher.steps, config.teacher.paths = "data", config.data.sequence_length, 64
-    config.student.steps, config.student.grid_points = (4, 8, 16), 24 if config.data.path == "moses" else 20
+    longer = config.data.path == "moses"  # a masked sequence is revealed in as many steps as it has positions, at most
+    config.student.steps, config.student.grid_points = ((4, 8, 16, 32), 48) if longer else ((4, 8, 16), 20)
     config.distill.steps = 0
     config.evaluation.num_samples, config.evaluation.batch_size = 256, 64
     config.evaluation.held_out, config.evaluation.weighted, config.evaluation.paths = 64, 16, 8
     config.evaluation.references = 2000
-    rivals, shown = SAMPLERS, SHOWN
+    rivals, shown = SAMPLERS | MANY, SHOWN
     if name == "qm9_uniform":
-        rivals, shown, config.model.time_conditioned = UNIFORM_SAMPLERS, UNIFORM_SHOWN, True
+        rivals, shown, config.model.time_conditioned = UNIFORM_SAMPLERS | MANY, UNIFORM_SHOWN, True
         config.update_from_flattened_dict({field.replace("__", "."): value for field, value in UNIFORM.items()})
     config.samplers = (
         variant(OURS),
         *[variant(entry, **{**PLAIN, **changes}) for entry, changes in rivals.items()],
     )
     config.report.ours = OURS
-    config.report.figure_samplers = (OURS, *shown)
+    config.report.figure_samplers = (OURS, *shown, *MANY)
     return _tiny(config) if variant_name == "tiny" else config
 
 
@@ -102,6 +103,9 @@ SAMPLERS = {
     "entropy bound": {"student__kernel": "eb"},
     "one token at a time (exact)": {"student__kernel": "first_hitting"},
 }
+
+# What few steps are compared with: these have steps of their own.
+MANY = {"Euler, many steps": {"student__kernel": "euler", "student__steps": (64, 128)}}
 
 # In color in figures.
 SHOWN = (

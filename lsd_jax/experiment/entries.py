@@ -61,7 +61,7 @@ def default_samplers(config: ml_collections.ConfigDict) -> list[Entry]:
         own = {"distill.steps": 0, **{f"student.{field}": value for field, value in (plain | changes).items()}}
         return Entry(name, tuple(own.items()), stream)
 
-    steps, many = tuple(config.student.steps), config.evaluation.reference_steps
+    steps, many = tuple(config.nfe or config.student.steps), config.evaluation.reference_steps
     more = "ancestral" if config.process.name == "gaussian" else "tweedie"
     tempered = [
         entry(f"Euler, T={t:g}", f"euler_T{t:g}", kernel="euler", temperature=t) for t in config.evaluation.temperatures

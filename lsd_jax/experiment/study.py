@@ -90,6 +90,8 @@ class Study:
                 # What a plain run is about is never left out: its check says what does not fit.
                 ours = not self.config.samplers and entry.name == self.config.report.ours
                 if ours or own.process.name in kernel.processes:
+                    if "student.steps" in dict(entry.changes):
+                        own.nfe = ()  # an entry with steps of its own keeps them
                     if own.nfe:
                         steps = sorted({steps_within(kernel, budget) for budget in own.nfe})
                         own.student.steps = tuple(m for m in steps if m > 1 or isinstance(kernel, EventSampler))

@@ -19,7 +19,7 @@ from lsd_jax.experiment.entries import Entry, resolve
 from lsd_jax.experiment.records import EXACT, read_rows
 from lsd_jax.experiment.study import Study
 from lsd_jax.samplers.registry import SAMPLERS
-from tests.experiment.tiny import TINY
+from tests.experiment.tiny import TINY, tiny
 
 ABLATIONS = [ablation_countdown, ablation_potentials, ablation_text, ablation_uniform, ablation_uniform_potentials]
 NAMES = (
@@ -123,6 +123,20 @@ def test_every_sampler_of_the_shipped_ablations_is_a_valid_experiment(module, tm
     chosen = config.report
     members = (*chosen.figure_samplers, *chosen.frontier_mix, *chosen.frontier_temperatures, chosen.ours)
     assert set(members) <= {entry.name for entry in study.samplers}
+
+
+def test_an_entry_with_steps_of_its_own_keeps_them_under_other_budgets(tmp_path):
+    config = tiny(nfe=(3, 5))
+    euler = [cell.steps for cell in Study(config, tmp_path, {}).cells() if cell.sampler == "Euler"]
+    assert euler == [3, 5, config.evaluation.reference_steps]
+    many = variant("many", student__kernel="euler", student__steps=(32, 64))
+    config.samplers = (variant("ours"), many)
+    config.report.ours = "ours"
+    for nfe in ((3, 5), ()):
+        config.nfe = nfe
+        cells = [(cell.sampler, cell.budget, cell.steps) for cell in Study(config, tmp_path, {}).cells() if cell.steps]
+        few = [("ours", steps, steps) for steps in nfe or TINY["student.steps"]]
+        assert cells == [*few, ("many", 32, 32), ("many", 64, 64)]
 
 
 def test_an_entry_that_changes_a_field_that_does_not_exist_is_named(tmp_path):

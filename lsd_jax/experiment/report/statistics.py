@@ -65,12 +65,15 @@ def ranked(rows: Sequence[Row]) -> list[Row]:
 
     Rank 1 is the nearest to the best value; ties share their rank. Only metrics count that every ranked row has. `ranks`
     maps a budget to the mean rank among all that cost so much, or no network call at all; `rank` is the smallest of them.
-    A sampler that really makes more calls than the budget, as some do under uniform noise, has no rank there.
+    A sampler that really makes more calls than the budget, as some do under uniform noise, has no rank there, nor has one
+    that nothing is compared with.
     """
     data = data_row(rows)
     ranks: dict[int, dict[int, float]] = {id(row): {} for row in rows}
     for budget in budgets(rows) if data else ():
         rivals = [row for row in rows if row["budget"] in (0, budget) and row is not data]
+        if len(rivals) == 1:
+            continue
         rivals = [row for row in rivals if row.get("nfe", 0) <= _DEARER * budget]
         best = {name: value for name, value in data["best"].items() if all(name in row for row in rivals)}
         for row, rank in zip(rivals, overall_rank(rivals, best) if best else ()):

@@ -135,6 +135,8 @@ def test_ranks_are_taken_at_each_budget_with_what_needs_no_network():
     assert ranked["periodic", 0]["ranks"] == {4: 2.0, 8: 3.0} and ranked["periodic", 0]["rank"] == 2.0
     assert ranked["good", 4]["ranks"] == {4: 1.0} and ranked["bad", 8]["ranks"] == {8: 1.5}
     assert ranked["exact", EXACT]["ranks"] == {} and "rank" not in ranked[DATA, 0]
+    alone = statistics.ranked([rows[0], *rows[2:4], row("good", 128, 0.1)])
+    assert [own["ranks"] for own in alone] == [{}, {4: 1.0}, {4: 2.0}, {}]
     overall = statistics.overall_ranks({"t": list(ranked.values())})[""]
     assert [line["sampler"] for line in overall] == ["good", "periodic", "bad", "exact"]
     assert overall[0] == {"sampler": "good", "tasks": 1, "rank4": 1.0, "rank8": 1.5}
