@@ -153,6 +153,7 @@ def verify(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> str:
         raise InputError(
             "config.verify.path='': name a text (with config.data.tokenizer) or a .npy file of tokens to measure on"
         )
+    _check_own_network(config, workdir, None)
     with check.section("model"):
         model = build.model_of(config, workdir)
     key = named_key(config.seed, Stream.VERIFY)
@@ -261,9 +262,8 @@ def _check_own_network(config: ml_collections.ConfigDict, workdir: pathlib.Path,
     of_named = student and named.exists() and student.facts["backbone"]["sha256"] == weights.sha256(named)
     if not (is_scorer or of_named or named.absolute() == own.absolute()):
         raise InputError(
-            f"config.model.weights={config.model.weights!r}: {str(workdir)!r} holds a network that was trained there. To draw from "
-            "it, repeat the flags it was trained with, --config.model.weights= among them; to draw from the named one, choose another "
-            "--workdir"
+            f"config.model.weights={config.model.weights!r}: {str(workdir)!r} holds a network that was trained there. To use "
+            "it, repeat the flags it was trained with, --config.model.weights= among them; to use the named one, choose another --workdir"
         )
 
 

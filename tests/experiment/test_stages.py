@@ -209,6 +209,19 @@ def test_any_kernel_can_be_a_student(tmp_path):
         assert "path_kl_nats" not in own and own["nfe"] == 4 and "wrong_per_transition" in own
 
 
+def test_where_a_network_was_trained_another_one_is_not_used_silently(tmp_path):
+    config = characters.get_config()
+    own = tmp_path / build.TRAINED
+    own.parent.mkdir(parents=True)
+    own.write_bytes(weights.resolve("digits_features.safetensors").read_bytes())
+    message = "holds a network that was trained there. To use it, .* --config.model.weights="
+    with pytest.raises(lsd.InputError, match=message):
+        stages.sample(config, tmp_path, name="euler", steps=2)
+    config.verify.perplexity = 3.0
+    with pytest.raises(lsd.InputError, match=message):
+        stages.verify(config, tmp_path)
+
+
 def test_a_nucleus_is_kept_in_the_file(tmp_path, capsys):
     config = tiny(**{"student.steps": (2,), "student.top_p": 0.9, "distill.steps": 0, "student.order": "fixed"})
     stages.run(config, tmp_path / "run", "distill", command="test")
