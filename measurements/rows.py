@@ -158,7 +158,7 @@ def made(model: Diffusion, length: int, row: Row, held_out: np.ndarray, args: ar
     keys = sequence_keys(jax.random.key(zlib.crc32(row.file.encode())), args.count)
     tokens, calls = draw_and_count(model, bound, keys, args.batch_size)
     found = {"tokens": tokens, "calls": calls, **nats(model, bound, held_out, args)}
-    if row.seed or row.name != STUDENT or not model.process.jumps_once:
+    if args.skip_alone or row.seed or row.name != STUDENT or not model.process.jumps_once:
         return found
     # The same order, one token at a time: what is left above it is the price of drawing a step's tokens independently.
     slow = dataclasses.replace(bound, schedule=uniform_schedule(4 * length))
@@ -191,6 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=10_000, help="sequences per row")
     parser.add_argument("--held_out", type=int, default=256, help="test sequences for the likelihood")
     parser.add_argument("--paths", type=int, default=32, help="orders that it is weighted over")
+    parser.add_argument("--skip_alone", action="store_true", help="no -log p of students' orders one token at a time")
     parser.add_argument("--batch_size", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=4, help="rows at a time")
     parser.add_argument("--seed", type=int, default=0)
