@@ -17,8 +17,8 @@ from lsd_jax.files import write_whole
 from lsd_jax.metrics.metric import Column
 
 # Okabe and Ito's palette: distinguishable with any color vision.
-COLORS = ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#666633")
-MARKERS = "osD^vPX"
+COLORS = ("#D55E00", "#0072B2", "#56B4E9", "#009E73", "#CC79A7", "#E69F00", "#666633", "#333333")
+MARKERS = "osD^vPXp"
 _GRAY = {"color": "#BBBBBB", "linewidth": 0.8, "marker": ".", "markersize": 3}
 
 
