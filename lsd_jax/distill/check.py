@@ -119,11 +119,15 @@ def check_steps(steps: Sequence[int], student: StudentSettings, teacher: Teacher
         if m < 1:
             raise InputError(f"steps={m}: at least one step is needed")
         if m > teacher.steps:
-            raise InputError(f"steps={m}: is more than the teacher's {teacher.steps} steps")
+            raise InputError(
+                f"steps={m}: is more than the teacher's {teacher.steps} steps; take fewer, or a teacher of more"
+            )
         if m > student.grid_points and not (
             student.grid == "jys" or (student.grid in FIXED_GRIDS and student.order == "fixed")
         ):
-            raise InputError(f"steps={m}: is more than the {student.grid_points} candidate times, grid_points")
+            raise InputError(
+                f"steps={m}: is more than the {student.grid_points} candidate times; take fewer, or more grid_points"
+            )
 
 
 def check_potentials(

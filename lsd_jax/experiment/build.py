@@ -158,6 +158,10 @@ def model_of(
     source = settings.weights
     if not source and settings.name in NETWORKS:
         source = weights_path(config, workdir)
+        if not source.exists():
+            raise FileNotFoundError(
+                f"weights='': {str(workdir)!r} holds no trained network yet; run --stage=train first, or --stage=all"
+            )
     return load_model(
         settings.name,
         source,

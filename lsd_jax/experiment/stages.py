@@ -250,6 +250,8 @@ def sample(
     else:
         print(text)
     logging.info("%d samples, %g network evaluations each", count, evaluations)
+    if said := task.remark(tokens):
+        logging.info("%s", said)
 
 
 def _check_own_network(config: ml_collections.ConfigDict, workdir: pathlib.Path, student: Sampler | None) -> None:

@@ -176,7 +176,7 @@ def _check_kind(name: str, source: str, sizes: Sizes, process: Process | None, s
         raise InputError(f"{found} that reads from left to right: a scorer, not a diffusion model")
     if sizes.vocab_size != values:
         raise InputError(
-            f"{found} for vocab_size={sizes.vocab_size}, not {values}; leave it empty, in a config, to train a network first"
+            f"{found} for vocab_size={sizes.vocab_size}, not {values}; or train one for them: --config.model.weights= --stage=train"
         )
 
 

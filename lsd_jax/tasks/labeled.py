@@ -100,9 +100,17 @@ class _Labeled(Molecules):
             value = np.nan
         if not np.isfinite(value):
             raise InputError(
-                f"prompt={prompt!r}: write {self.label}=NUMBER, or {self.label}=NUMBER and a molecule, {self.label}=2.2 CC__O"
+                f"prompt={prompt!r}: write {self.label}=NUMBER, or {self.label}=NUMBER and a molecule, {self.label}={self.edges[6]:g} CC__O"
             )
-        return self.labels[np.searchsorted(self.edges, value, "right")]
+        token = self.labels[np.searchsorted(self.edges, value, "right")]
+        logging.info("%s: asked for the bin %s", asked, token)
+        return token
+
+    def remark(self, tokens_NL: np.ndarray) -> str:
+        if not (said := super().remark(tokens_NL)):
+            return ""
+        right = sum(self.bin_of(self.decode(row)) == self.vocabulary[row[0]] for row in tokens_NL)
+        return f"{said}, {right} in the bin of their first token"
 
     def _text(self, tokens: list[str]) -> str:
         return "".join(tokens[1:])

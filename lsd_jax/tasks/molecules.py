@@ -21,7 +21,7 @@ from lsd_jax.metrics.molecules.reference import Reference
 from lsd_jax.models import chemnet
 from lsd_jax.processes.process import token_dtype
 from lsd_jax.samplers.kernel import Condition
-from lsd_jax.tasks.smiles import VOCABULARIES, cache_name, moses, read_splits, tokenize, vocabulary_of
+from lsd_jax.tasks.smiles import VOCABULARIES, cache_name, moses, read_splits, tokenize, unclosed, vocabulary_of
 from lsd_jax.tasks.task import Data, Judge, Task
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ _FEW = 2000  # fewer references than this are told
 class Molecules(Task):
     """SMILES strings; `Data.path` is "moses" (also what an empty one means), "qm9", or a file with one SMILES per line.
 
-    The vocabulary of a file is its own tokens. Where those are among QM9's or MOSES', `vocab_size` may also be that set's (31, 25):
-    the file then has the tokens, in the order, of the network that ships for the set.
+    The vocabulary of a file is its own tokens. `vocab_size` may also be that of QM9 or MOSES (31, 25): the file then has the tokens, in
+    the order, of the network that ships for the set, and molecules with others are counted, named and left out. Salts, charges,
+    isotopes and stereo stay as they are.
 
     The field's metrics (Polykovskiy et al. 2020, arXiv 1811.12823) against the test split, and against MOSES' split of unseen
     scaffolds: lsd_jax/metrics/molecules/table.py. FCD where its network is installed, Filters where MOSES is.
@@ -57,7 +58,7 @@ class Molecules(Task):
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
         self._set = data.path or "moses"
-        written = vocabulary_of(self._set, self.vocab_size - len(self.labels), self.vocabularies, self.cut)
+        written = vocabulary_of(self._set, self.vocab_size, self.vocabularies, self.cut, len(self.labels) + 1)
         self.vocabulary = (*written, *self.labels, PAD)
         if self.vocab_size != len(self.vocabulary):
             raise InputError(
@@ -85,7 +86,7 @@ class Molecules(Task):
         return Source(self.name, variant, self.length, self.vocab_size, self._splits, _BLOCK)
 
     def _splits(self) -> dict[str, np.ndarray]:
-        return {part: self.encode(smiles, self._set) for part, smiles in read_splits(self._set).items()}
+        return {part: self.encode(smiles, f"{self._set}, {part}") for part, smiles in read_splits(self._set).items()}
 
     def encode(self, smiles: Iterable[str], named: str = "smiles") -> np.ndarray:
         """Tokens (n, L) of molecules given as SMILES, padded; what is too long or has unknown tokens is counted and left out.
@@ -104,9 +105,10 @@ class Molecules(Task):
                 row[: len(tokens)] = [self._index[token] for token in tokens]
                 rows.append(row)
         if long or unknown:
+            first = ", ".join(f"{token} {count}" for token, count in unknown.most_common(5))
             logging.warning(
-                "%s: left out are %d molecules of more than sequence_length=%d tokens, and %d that the vocabulary cannot write %s",
-                *(named, long, self.length, unknown.total(), dict(unknown.most_common(5))),
+                "%s: left out are %d molecules of more than sequence_length=%d tokens, and %d that the vocabulary cannot write%s",
+                *(named, long, self.length, unknown.total(), f": {first}" if first else ""),
             )
         if not rows:
             raise InputError(f"path={named!r}: no molecule fits sequence_length={self.length} and the vocabulary")
@@ -167,7 +169,7 @@ class Molecules(Task):
         """A molecule's writing in which "_" is a free token; the molecules have as many tokens as it has, under uniform noise at most.
 
         Raises:
-            ValueError: unknown tokens, more than a sequence has, or nothing free.
+            ValueError: unknown tokens, more than a sequence has, nothing free, or what no molecule has.
         """
         if asked := NAMED.match(prompt):
             raise InputError(
@@ -185,11 +187,23 @@ class Molecules(Task):
             raise InputError(f"prompt={prompt!r}: {wrong[0]!r} is no token; it may hold {' '.join(known)} and _{hint}")
         if "_" not in tokens:
             raise InputError(f"prompt={prompt!r}: nothing is free; write _ for every token that is to be filled in")
+        if wrong := self._unclosed(tokens):
+            raise InputError(f"prompt={prompt!r}: {wrong}, whatever is filled in for _")
         tokens = [*before, *tokens]
         row = np.full(self.length, self.vocab_size - 1, np.int32)
         row[: len(tokens)] = [self._index.get(token, 0) for token in tokens]
         fixed = np.array([*(token != "_" for token in tokens), *[True] * (self.length - len(tokens))])
         return Condition(np.tile(row, (count, 1)), np.tile(fixed, (count, 1)))
+
+    def _unclosed(self, tokens: list[str]) -> str:
+        """Why no molecule has these tokens; empty where one may."""
+        return unclosed(tokens)
+
+    def remark(self, tokens_NL: np.ndarray) -> str:
+        if not chemistry.installed():
+            return ""
+        valid = sum(map(bool, chemistry.canonical([self.decode(row) for row in tokens_NL])))
+        return f"{valid} of {len(tokens_NL)} are valid molecules"
 
     def token_name(self, token: int) -> str:
         return self.vocabulary[token] if token < self.vocab_size - 1 else ""

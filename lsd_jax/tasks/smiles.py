@@ -10,7 +10,8 @@ import hashlib
 import importlib.metadata
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 from absl import logging
@@ -38,21 +39,57 @@ def tokenize(smiles: str) -> list[str]:
 
 
 def vocabulary_of(
-    name: str, size: int, published: Mapping[str, tuple[str, ...]], cut: Callable[[str], list[str]]
+    name: str, size: int, published: Mapping[str, tuple[str, ...]], cut: Callable[[str], list[str]], more: int = 1
 ) -> tuple[str, ...]:
-    """The tokens of a set without the pad, sorted; those of a published set of so many where they hold all that a file has."""
+    """The tokens of a set, sorted; of a file those of a published set where `size` is that set's, which may not write all of it.
+
+    Args:
+        size: the whole vocabulary's, with `more` tokens that no molecule has, the pad among them.
+
+    Raises:
+        ValueError: neither the file has so many, nor a published set that writes enough of it.
+    """
     if name in published:
         return published[name]
-    own = _tokens_of(name, cut)
-    for known in published.values():
-        if size == len(known) + 1 and own <= set(known):
-            return known
-    return tuple(sorted(own))
+    written = _tokens_of(tuple(read_file(name)), cut)
+    own = frozenset().union(*written)
+    sets = {known: tokens for known, tokens in published.items() if size == len(tokens) + more}
+    for tokens in sets.values():
+        if own <= set(tokens):
+            return tokens
+    if size == len(own) + more:
+        return tuple(sorted(own))
+    hint = ""
+    for known, tokens in sets.items():
+        foreign = own - set(tokens)
+        count = sum(not molecule & foreign for molecule in written)
+        if count >= _LEAST:
+            return tokens
+        shown = " ".join(sorted(foreign)[:5])
+        hint = f"; with the {size} of {known} it has {count} molecules, and {_LEAST} are needed: those with {shown} cannot be written"
+    raise InputError(f"vocab_size={size}: {name} has {len(own) + more} tokens, the pad included{hint}")
 
 
 @functools.lru_cache(maxsize=4)
-def _tokens_of(file: str, cut: Callable[[str], list[str]]) -> frozenset[str]:
-    return frozenset().union(*map(cut, read_file(file)))
+def _tokens_of(molecules: tuple[str, ...], cut: Callable[[str], list[str]]) -> tuple[frozenset[str], ...]:
+    """The tokens of every molecule of a file."""
+    return tuple(frozenset(cut(smiles)) for smiles in molecules)
+
+
+def unclosed(tokens: Sequence[str]) -> str:
+    """What no filling of the free tokens "_" can make whole, a parenthesis or a ring; empty where all may be closed."""
+    least, most = 0, 0  # open parentheses, by what free tokens may turn out to be
+    for token in tokens:
+        least += {"(": 1, ")": -1, "_": -1}.get(token, 0)
+        most += {"(": 1, ")": -1, "_": 1}.get(token, 0)
+        if most < 0:
+            return "a parenthesis is closed that none opens"
+        least = max(least, 0)
+    if least:
+        return "a parenthesis stays open"
+    rings = Counter(token for token in tokens if token.isdigit() or token[0] == "%")
+    odd = [token for token, count in rings.items() if count % 2]
+    return f"ring {odd[0]} stays open" if len(odd) > tokens.count("_") else ""
 
 
 def cache_name(name: str) -> str:
@@ -77,7 +114,7 @@ def read_splits(name: str) -> dict[str, list[str]]:
     elif name == "qm9":
         train = sorted(set(filter(None, chemistry.canonical(_qm9()))))
     else:
-        train = sorted(set(read_file(name)))
+        train = read_file(name)
     order = np.random.default_rng(0).permutation(len(train))
     kept = min(_VALIDATION, len(train) // 10)
     parts = {"validation": order[:kept], "train": order[kept:]}
@@ -89,7 +126,9 @@ def read_splits(name: str) -> dict[str, list[str]]:
 
 
 def read_file(path: str) -> list[str]:
-    """The canonical SMILES of a file with one per line (what follows a space or comma is left out); bad lines are counted.
+    """The canonical SMILES of a file with one per line, each once, sorted; what follows a space or comma is left out.
+
+    Salts, charges, isotopes and stereo stay. Lines that are no molecules are counted, and the first of them named.
 
     Raises:
         FileNotFoundError: no such file.
@@ -97,21 +136,37 @@ def read_file(path: str) -> list[str]:
     """
     file = pathlib.Path(path).expanduser()
     if not file.is_file():
-        raise FileNotFoundError(f"path={path!r}: no such file; or name one of {tuple(VOCABULARIES)}")
+        what = "a folder, not a file" if file.is_dir() else "no such file"
+        raise FileNotFoundError(f"path={path!r}: {what}; name a file of SMILES, or one of {tuple(VOCABULARIES)}")
+    return _read(file, file.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(file: pathlib.Path, changed: int) -> list[str]:
+    """`read_file`, once until the file is changed."""
+    del changed
     try:
-        lines = [re.split(r"[\s,]", line.strip())[0] for line in file.read_text("utf-8").splitlines()]
+        lines = [(number, line.strip()) for number, line in enumerate(file.read_text("utf-8").splitlines(), 1)]
     except UnicodeDecodeError as error:
-        raise InputError(f"path={path!r}: not readable text: {error}") from None
-    lines = [line for line in lines if line and line.lower() != "smiles"]
-    found = chemistry.canonical(lines)
-    if bad := [line for line, smiles in zip(lines, found) if not smiles]:
+        raise InputError(f"path={str(file)!r}: not readable text: {error}") from None
+    lines = [(number, line) for number, line in lines if line and _first(line).lower() != "smiles"]
+    found = chemistry.canonical([_first(line) for _, line in lines])
+    if bad := [f"{number} ({line[:40]})" for (number, line), smiles in zip(lines, found) if not smiles]:
+        shown = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
         logging.warning(
-            "%s: %d of %d lines are no molecules and are left out, the first %r", file, len(bad), len(lines), bad[0]
+            "%s: %d of %d lines are no molecules and are left out: line %s", file, len(bad), len(lines), shown
         )
     known = [smiles for smiles in found if smiles]
-    if len(known) < _LEAST:
-        raise InputError(f"path={path!r}: holds {len(known)} molecules; {_LEAST} are needed")
-    return known
+    once = sorted(set(known))
+    if len(once) < len(known):
+        logging.info("%s: %d lines repeat a molecule; each counts once", file, len(known) - len(once))
+    if len(once) < _LEAST:
+        raise InputError(f"path={str(file)!r}: holds {len(once)} molecules; {_LEAST} are needed")
+    return once
+
+
+def _first(line: str) -> str:
+    return re.split(r"[\s,]", line)[0]
 
 
 def _inside(name: str, file: str) -> pathlib.Path:

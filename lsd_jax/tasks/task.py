@@ -167,6 +167,11 @@ class Task:
 
         return builder.read_batches(self.source(), self.length, batch_size, seed)
 
+    def remark(self, tokens_NL: np.ndarray) -> str:
+        """What a person should know of drawn sequences (n, L) at a glance; empty where there is nothing."""
+        del tokens_NL
+        return ""
+
     def real(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Sequences (count, L) of the data's own distribution: drawn without replacement from the validation split.
 

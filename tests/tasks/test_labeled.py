@@ -75,7 +75,7 @@ def test_a_value_and_a_writing_or_a_writing_alone(task):
 @pytest.mark.parametrize(
     "prompt, message",
     [
-        ("logP=high", r"prompt='logP=high': write logP=NUMBER, or logP=NUMBER and a molecule, logP=2.2 CC__O"),
+        ("logP=high", r"prompt='logP=high': write logP=NUMBER, or logP=NUMBER and a molecule, logP=1.5 CC__O"),
         ("logP=nan", r"prompt='logP=nan': write logP=NUMBER"),
         (
             "logP=-9",

@@ -1,5 +1,6 @@
 """SMILES strings as a task: tokens, files, lengths, prompts and metrics, on a small file of simple molecules."""
 
+import itertools
 import pathlib
 
 import numpy as np
@@ -38,9 +39,11 @@ def test_tokens_are_atoms_bonds_and_digits():
 
 
 def test_a_file_is_canonical_and_bad_lines_are_told(file, caplog):
-    with caplog.at_level("WARNING"):
+    smiles._read.cache_clear()
+    with caplog.at_level("INFO"):
         found = smiles.read_file(str(file))
-    assert "2 of 224 lines are no molecules and are left out, the first 'C1CC'" in caplog.text
+    assert "2 of 224 lines are no molecules and are left out: line 222 (C1CC), 223 (hello)" in caplog.text
+    assert "lines repeat a molecule" in caplog.text and len(set(found)) == len(found)
     assert "NC1CCC1" in found and "C1CCC1N" not in found
 
 
@@ -76,9 +79,28 @@ def test_a_prompt_fixes_tokens_and_the_length(task):
         ("C?_", r"'\?' is no token"),
         ("logP=2", "molecules cannot be asked for logP"),
         ("_" * 17, "17 tokens"),
+        ("C1CC))__", "a parenthesis is closed that none opens, whatever is filled in for _"),
+        ("C(C(C_", "a parenthesis stays open"),
     ):
         with pytest.raises(lsd.InputError, match=message):
             task.condition(prompt, 1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "whole"),
+    [("C_C)_", True), ("_)", True), ("C))_", False), ("C(_", True), ("(_(", False), ("C1_", True), ("C12_", False)],
+)
+def test_what_can_be_closed_may_be_asked_for(prompt, whole):
+    tokens = smiles.tokenize(prompt)
+    assert (smiles.unclosed(tokens) == "") == whole
+    fillings = itertools.product("C()12", repeat=tokens.count("_"))
+    texts = ["".join(next(chosen) if token == "_" else token for token in tokens) for chosen in map(iter, fillings)]
+    balanced = [text for text in texts if not smiles.unclosed(smiles.tokenize(text))]
+    assert bool(balanced) == whole
+
+
+def test_drawn_molecules_are_counted(task):
+    assert task.remark(task.encode(["CCO", "C1CO", "CCN"])) == "2 of 3 are valid molecules"
 
 
 @pytest.mark.slow
@@ -106,11 +128,30 @@ def test_a_file_in_a_published_vocabulary_has_its_network(tmp_path):
     assert lsd.make_task(data_of(path, sequence_length=22)).vocabulary[:-1] == ("C", "N", "O")
 
 
+def test_molecules_that_a_published_vocabulary_cannot_write_are_left_out_and_told(tmp_path, caplog):
+    path = tmp_path / "mine.smi"
+    plain = [f"{'C' * a}{atom}{'C' * b}" for a in range(1, 12) for b in range(11) for atom in "NO"]
+    path.write_text("\n".join([*plain, *["CCCl", "[13CH4]", "C[C@H](N)C(=O)O", "CC(=O)[O-].[Na+]"] * 3]))
+    task = lsd.make_task(data_of(path, vocab_size=31, sequence_length=22))
+    with caplog.at_level("WARNING"):
+        rows = {part: task.split(part) for part in ("train", "validation", "test")}
+    assert sum(map(len, rows.values())) == len(smiles.read_file(str(path))) - 4
+    assert "train: left out are 0 molecules" in caplog.text and "cannot write: " in caplog.text
+    own = lsd.make_task(data_of(path, sequence_length=22))  # in its own tokens nothing is lost
+    kept = {own.decode(row) for part in ("train", "validation", "test") for row in own.split(part)}
+    assert {"[13CH4]", "C[C@H](N)C(=O)O", "CC(=O)[O-].[Na+]"} <= kept
+    path.write_text("\n".join([f"{'C' * a}Cl" for a in range(1, 120)] + plain[:20]))
+    with pytest.raises(lsd.InputError, match="vocab_size=31: .* of qm9 it has .* those with Cl cannot be written"):
+        lsd.make_task(data_of(path, vocab_size=31, sequence_length=22))
+
+
 def test_bad_input_is_told(file, tmp_path):
     with pytest.raises(lsd.InputError, match=r"vocab_size=5: .* has \d+ tokens, the pad included"):
         lsd.make_task(data_of(file, vocab_size=5))
-    with pytest.raises(FileNotFoundError, match="path='nothing.smi': no such file; or name one of"):
+    with pytest.raises(FileNotFoundError, match="path='nothing.smi': no such file; name a file of SMILES, or one of"):
         lsd.make_task(lsd.Data("molecules", path="nothing.smi", vocab_size=5))
+    with pytest.raises(FileNotFoundError, match="a folder, not a file"):
+        lsd.make_task(lsd.Data("molecules", path=str(tmp_path), vocab_size=5))
     (tmp_path / "few.smi").write_text("CCO\n")
     with pytest.raises(lsd.InputError, match="holds 1 molecules; 100 are needed"):
         smiles.read_splits(str(tmp_path / "few.smi"))

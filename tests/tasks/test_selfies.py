@@ -18,7 +18,7 @@ pytest.importorskip("selfies", reason="SELFIES is not installed: pip install sel
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     """Chains with a double bond, and rings; one molecule has more bonds than SELFIES allows."""
-    chains = [f"{'C' * a}{atom}{'C' * b}" for a in range(2, 8) for b in range(1, 7) for atom in ("N", "O", "C(=O)")]
+    chains = [f"{'C' * a}{atom}{'C' * b}" for a in range(2, 8) for b in range(1, 8) for atom in ("N", "O", "C(=O)")]
     rings = [f"C1{'C' * n}C1{tail}" for n in range(1, 6) for tail in ("O", "N", "C#N", "C(=O)O")]
     path = tmp_path_factory.mktemp("selfies") / "simple.smi"
     path.write_text("\n".join([*chains, *rings, "CI(=O)=O"]) + "\n")
@@ -45,7 +45,7 @@ def test_molecules_come_back_and_what_cannot_be_written_is_told(file, task, capl
     assert chemistry.canonical(task.decode(row) for row in task.encode(written)) == written
     with caplog.at_level("WARNING"):
         task.encode(["CCO", "CI(=O)=O", "CCBr"])
-    assert "and 2 that the vocabulary cannot write {'no such writing': 1, '[Br]': 1}" in caplog.text
+    assert "and 2 that the vocabulary cannot write: no such writing 1, [Br] 1" in caplog.text
 
 
 def test_any_tokens_are_a_molecule(task):
