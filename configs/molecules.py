@@ -1,25 +1,31 @@
 """Few-step students of diffusion models of molecules that ship with the repository, beside samplers by hand.
 
     pip install rdkit selfies                                     # chemistry, and another writing of molecules
-    pip install --no-deps molsets==0.3.1 fcd-torch==1.0.7         # data and ChemNet: read, never imported
-    python -m lsd_jax.main --config=configs/molecules.py          # QM9: pip install --no-deps qm9pack==1.0.3
+    pip install --no-deps qm9pack==1.0.3 molsets==0.3.1           # the data of QM9 and MOSES: read, never imported
+    pip install --no-deps fcd-torch==1.0.7                        # ChemNet's weights, for FCD
+    python -m lsd_jax.main --config=configs/molecules.py          # QM9
     python -m lsd_jax.main --config=configs/molecules.py:qm9_selfies   # the same molecules, written so that none is invalid
     python -m lsd_jax.main --config=configs/molecules.py:qm9_uniform   # under uniform noise
     python -m lsd_jax.main --config=configs/molecules.py:moses    # and :moses_selfies; larger ones
     python -m lsd_jax.main --config=configs/molecules.py:qm9_logp # behind the bin of their logP, which a prompt may ask for; :qm9_qed
     python -m lsd_jax.main --config=configs/molecules.py:qm9_logp --stage=sample --sampler=any_order --steps=23 --prompt="logP=2.2"
+    python -m lsd_jax.main --config=configs/molecules.py --stage=sample --sampler=any_order --steps=22 --prompt="OC1CC1___"
     python -m lsd_jax.main --config=configs/molecules.py:tiny     # the same path on QM9 in three minutes
 
 SMILES strings of QM9 (131 thousand small molecules; at most 22 tokens) or MOSES (1.6 million drug-like ones out of ZINC; 56), or their
 SELFIES (21 and 56).
 The length of a molecule is drawn first, from the training split's lengths; orders and grids are fitted on training molecules;
-every number is of test molecules. A file of SMILES of your own: --config.data.path=FILE. Where its tokens are among the set's, the
-set's network serves it; else take the vocab_size that the error names, and --config.model.weights= to train a network on it first.
+every number is of test molecules. A prompt is a molecule with _ for every free token (of :qm9_qed also QED=0.6; of SELFIES it is SELFIES,
+and samples print as SMILES). QM9 has at most nine heavy atoms, so that its networks know no larger molecule.
+
+A file of SMILES of your own, one per line: --config.data.path=FILE. Salts, charges, isotopes and stereo stay as they are. Molecules
+that the set's tokens cannot write, or that are too long, are counted, named and left out; the set's network serves the others. To
+keep all, take the vocab_size that the error of --config.data.vocab_size=2 names, and --config.model.weights= to train a network first.
 
 Hardware and time: 2 CPU cores; `:tiny` three minutes, QM9 and `:qm9_logp` five, `:qm9_selfies` 13 and `:qm9_uniform` 16 beside other work; `:moses` 14
 beside other work (256 molecules a row: 0.16, 0.36 and 0.60 valid by students of 4, 8 and 16).
-Expect (measurements/rows.py on an H100, seed 0; share valid of 10,000 molecules, and -log p of 256 test molecules in nats; all rows in
-docs/results/molecules.md):
+Expect (measurements/rows.py on an H100, seed 0; share valid of 10,000 molecules, and -log p of 256 test molecules in nats, for the golden
+order, Euler and some students an upper bound; all rows, and which are bounds, in docs/results/molecules.md):
 
     QM9, NFE           4              8              16             128
     path-KL student    0.52  14.52    0.75  13.48    0.80  13.28
@@ -30,10 +36,10 @@ docs/results/molecules.md):
     path-KL student    0.87  14.1     0.49  13.5     0.36  13.3
     golden, untuned    1.20  14.5     0.57  13.7     0.39  13.4
     Euler              1.82  14.8     1.01  14.0     0.67  13.6     0.47  13.4
-    MOSES, NFE         4              8              16             128
-    path-KL student    0.16  25.02    0.41  23.29    0.59  22.73
-    golden, untuned    0.08  26.50    0.32  23.76    0.51  22.86
-    Euler              0.02  28.73    0.14  25.20    0.30  23.64    0.56  22.46
+    MOSES, NFE         4              8              16             32             128
+    path-KL student    0.16  25.02    0.41  23.29    0.59  22.73    0.63  22.58
+    golden, untuned    0.08  26.50    0.32  23.76    0.51  22.86    0.58  22.57
+    Euler              0.02  28.73    0.14  25.20    0.30  23.64    0.43  22.95    0.56  22.46
 """
 
 from ml_collections import ConfigDict

@@ -14,6 +14,7 @@ from lsd_jax.distill.optimize import check_sizes
 from lsd_jax.errors import InputError
 from lsd_jax.experiment import build
 from lsd_jax.experiment.entries import find_kernel
+from lsd_jax.models import weights
 from lsd_jax.models.backbones import NETWORKS, PUBLISHED
 from lsd_jax.models.ddit import DTYPES
 from lsd_jax.models.model import OUTPUTS
@@ -61,6 +62,7 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, 
     Raises:
         ValueError, FileNotFoundError: one line naming the field or file.
     """
+    _check_length(config, workdir)
     with section("process"):
         process = build.process_of(config)
     task = _check_task(config, stage, process)
@@ -71,6 +73,18 @@ def check(config: ml_collections.ConfigDict, stage: str, workdir: pathlib.Path, 
     if distilled and stage in ("all", "distill", "evaluate"):
         check_distillation(config, process, task)
     return time_conditioned
+
+
+def _check_length(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Raises ValueError where a network that counts pads is for another length, before a data set of that length is made."""
+    if config.model.name not in NETWORKS:
+        return
+    known = len(weights.card(build.weights_path(config, workdir)).get("process", {}).get("lengths", ())) - 1
+    if known > 0 and known != config.data.sequence_length:
+        raise InputError(
+            f"config.data.sequence_length={config.data.sequence_length}: weights={config.model.weights!r} are for {known} tokens, pads "
+            "included"
+        )
 
 
 def _check_task(config: ml_collections.ConfigDict, stage: str, process: Process) -> Task:

@@ -211,7 +211,8 @@ class Study:
                 arrays["bound_nats"] = nats
             if costs is not None:
                 arrays["nll_nats"] = costs.weighted()
-                facts |= {"paths": costs.nats_NK.shape[1], "exact_likelihood": costs.exact}
+                weighted, paths = costs.nats_NK.shape
+                facts |= {"weighted": weighted, "paths": paths, "exact_likelihood": costs.exact}
                 facts["effective_paths"] = float(costs.effective_paths.mean())
             metrics = context.likelihood_metrics(drawn, nats, costs)
         metrics |= task.measure(arrays["tokens"], cell.seed, settings.resamples)

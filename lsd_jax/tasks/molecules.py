@@ -54,6 +54,7 @@ class Molecules(Task):
     vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = VOCABULARIES
     cut: ClassVar[Callable[[str], list[str]]] = staticmethod(tokenize)
     label: ClassVar[str] = ""
+    images_note: ClassVar[str] = "; an empty pink field is no molecule"
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
@@ -156,6 +157,11 @@ class Molecules(Task):
             )
         folder = cache_dir() / "molecules"
         return {name: Reference.of(smiles, folder, self.has_fcd, self.has_filters) for name, smiles in sets.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """Also "references", the number of molecules of each kind, where not all of the test split are."""
+        count = (self.judge or Judge()).references
+        return {**super().facts(), "references": count} if count else super().facts()
 
     @functools.cached_property
     def training(self) -> frozenset[str]:

@@ -91,6 +91,7 @@ class Task:
         labels: tokens of which one stands first in every sequence, and nowhere else; in the vocabulary they stand before the
             pad, which such a task has.
         image_shape: the (channels, height, width) that the data must have; () but for images.
+        images_note: what a caption of `images` should add.
     """
 
     columns: tuple[Column, ...] = ()
@@ -99,6 +100,7 @@ class Task:
     image_shape: ClassVar[tuple[int, ...]] = ()
     reads_file: ClassVar[bool] = True
     labels: ClassVar[tuple[str, ...]] = ()
+    images_note: ClassVar[str] = ""
 
     def __init__(self, data: Data, judge: Judge | None = None):
         """Checks the settings and loads the judge's networks; the data set is prepared when it is first asked for.

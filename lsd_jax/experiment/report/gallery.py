@@ -122,7 +122,8 @@ def _images(view: View, task: str, count: int = 12) -> Iterator[Image]:
     shown = {name: view.tasks[task].images(tokens) for name, tokens in view.tokens(task, count)}
     if shown and all(images is not None for images in shown.values()):
         figure = figures.image_rows(shown)
-        yield _saved(view, figure, view.file("images", task), view.named("The first samples of every sampler", task))
+        caption = f"The first samples of every sampler{view.tasks[task].images_note}"
+        yield _saved(view, figure, view.file("images", task), view.named(caption, task))
 
 
 def _histograms(view: View, task: str, count: int = 1000) -> Iterator[Image]:

@@ -141,6 +141,12 @@ def _samples(view: View, task: str, count: int = 3) -> dict[str, list[str]]:
     return {name: [noun.decode(row) for row in tokens] for name, tokens in found}
 
 
+def _of(rows: Sequence[Row], count: str) -> str:
+    """ " (16 sequences)", where rows say how many."""
+    counts = sorted({row[count] for row in rows if row.get(count)})
+    return f" ({', '.join(map(str, counts))} sequences)" if counts else ""
+
+
 def _notes(rows: Sequence[Row]) -> str:
     """How to read what the rows hold."""
     names = {name for row in rows for name in row}
@@ -153,17 +159,22 @@ def _notes(rows: Sequence[Row]) -> str:
         counts = sorted({row["paths"] for row in rows if not row.get("exact_likelihood", True)})
         paths = f"over K = {', '.join(map(str, counts))} paths" if counts else "over all paths"
         notes.append(
-            f"−log p is that of held-out data under the few-step sampler itself, importance-weighted {paths}: exact where the "
+            f"−log p is that of held-out data{_of(rows, 'weighted')} under the few-step sampler itself, importance-weighted {paths}: exact where the "
             "column of K / 4 paths is empty, else an upper bound in expectation that falls with K; the two columns agree where "
             "it has converged. It is a proper score, which no temperature lowers below the truth."
         )
     if "bound_bits" in names:
         notes.append(
-            "The M-step ELBO averages −log p over paths instead of p: an upper bound on −log p(x), not equally tight for all "
-            "samplers, so that it does not compare different kinds of order."
+            f"The M-step ELBO{_of(rows, 'held_out')} averages −log p over paths instead of p: an upper bound on −log p of the same "
+            "sequences, not equally tight for all samplers, so that it does not compare different kinds of order."
         )
     if "gen_ppl" in names:
         notes.append("Gen-PPL falls with repetition: read it only beside entropy and divergences.")
+    if counts := sorted({row["references"] for row in rows if "references" in row}):
+        notes.append(
+            f"Metrics against real molecules are against {', '.join(map(str, counts))} of them; FCD, SNN, Frag and Scaf of few molecules "
+            "compare rows of this page alone, and no published number."
+        )
     if features := {row["features"] for row in rows if "features" in row}:
         notes.append(
             f"The Frechet distance is in the features of {', '.join(sorted(features))}: it compares with no number of "

@@ -29,6 +29,7 @@ def make_task(images=False):
         token_name=lambda token: chr(ord("a") + token),
         decode=lambda tokens: "".join(chr(ord("a") + int(token)) for token in tokens),
         images=lambda tokens: (tokens.reshape(-1, 4, 4, 1) * 9).astype(np.uint8) if images else None,
+        images_note="; drawn by hand",
         properties=lambda tokens: {"mean": tokens.mean(1), "first": tokens[:, 0]} if images else {},
     )
 
@@ -179,7 +180,8 @@ def test_images_are_drawn_and_not_printed(tmp_path):
     )
     assert {"images.png", "schedules_path_kl_student.png", "properties.png"} <= names(tmp_path)
     assert "NFE 4:" not in printed
-    assert "<pre>" not in (tmp_path / "report" / "index.html").read_text()
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert "<pre>" not in text and "The first samples of every sampler; drawn by hand." in text
 
 
 def test_what_says_nothing_is_left_out(tmp_path):
