@@ -52,7 +52,7 @@ def fcd(args: argparse.Namespace, argv: list[str]) -> None:
                 )
         found = {}
         for file, job in texts.items():
-            valid = [text for text in job.result() if text]
+            valid = [text for text in job.result() if text][: args.valid or None]
             if len(valid) >= chemnet.LEAST:
                 features = chemnet.features(valid)
                 found[file] = pool.submit(chemnet.distances, features, known, args.seed, args.resamples)
@@ -156,6 +156,7 @@ def main(argv: list[str] | None = None) -> int:
         help='table: a row that is judged whole; figure: one that is drawn; "Euler 8"; repeat',
     )
     parser.add_argument("--count", type=int, default=10_000, help="molecules per row")
+    parser.add_argument("--valid", type=int, default=0, help="fcd: of so many valid molecules of every row; 0: of all")
     parser.add_argument("--references", type=int, default=0, help="fcd, table: test molecules; 0: all")
     parser.add_argument("--processes", type=int, default=8, help="fcd: beside ChemNet")
     parser.add_argument("--resamples", type=int, default=20)
