@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import ml_collections
@@ -110,6 +110,22 @@ def sizes_of(config: ml_collections.ConfigDict) -> Sizes:
     return dataclasses.replace(sizes, labels=labels)
 
 
+def trained_on(card: Mapping[str, Any]) -> Task:
+    """The data that a network's card says it was trained on.
+
+    Raises:
+        ValueError: it says nothing, or what it says cannot be read here.
+    """
+    fields = {field.name for field in dataclasses.fields(Data)}
+    held = {name: value for name, value in card.get("data", {}).items() if name in fields}
+    if not held:
+        raise InputError("its card does not say which data it was trained on")
+    try:
+        return make_task(Data(**held))
+    except (ValueError, OSError) as error:
+        raise InputError(f"the data on its card cannot be read: {error}") from None
+
+
 def start_of(config: ml_collections.ConfigDict) -> tuple[Any, str]:
     """The parameters that training starts from, and the SHA-256 of their file.
 
@@ -121,15 +137,8 @@ def start_of(config: ml_collections.ConfigDict) -> tuple[Any, str]:
     named = f"start={config.training.start!r}"
     path = weights.resolve(config.training.start)
     known, params, card = weights.load(path, "start")
-    fields = {field.name for field in dataclasses.fields(Data)}
-    held = {name: value for name, value in card.get("data", {}).items() if name in fields}
-    if not held:
-        raise InputError(f"{named}: its card does not say which data it was trained on")
     try:
-        old = make_task(Data(**held))
-    except (ValueError, OSError) as error:
-        raise InputError(f"{named}: the data on its card cannot be read: {error}") from None
-    try:
+        old = trained_on(card)
         names = task_of(config, judged=False).token_names
         place = start.places(names, old.token_names)
         fresh = [name for name, index in zip(names, place) if index < 0]

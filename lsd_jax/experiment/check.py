@@ -126,7 +126,24 @@ def _check_model(
         if trained_here(config) and stage in ("all", "train"):
             build.sizes_of(config)
             return config.model.time_conditioned or name == "unet"
-        return build.model_of(config, workdir, task).time_conditioned
+        time_conditioned = build.model_of(config, workdir, task).time_conditioned
+        check_tokens(config, workdir, task)
+        return time_conditioned
+
+
+def check_tokens(config: ml_collections.ConfigDict, workdir: pathlib.Path, task: Task) -> None:
+    """Raises ValueError where a network knows as many tokens as the data has, but others."""
+    if config.model.name not in NETWORKS:
+        return
+    try:
+        known = build.trained_on(weights.card(build.weights_path(config, workdir))).token_names
+    except InputError:
+        return  # of other data that is not here, nothing can be told
+    if wrong := [pair for pair in zip(known, task.token_names) if pair[0] != pair[1]]:
+        raise InputError(
+            f"weights={config.model.weights!r}: knows other tokens than the data has; the first is {wrong[0][0]!r}, in the data "
+            f"{wrong[0][1]!r}. Take the network's own vocabulary, or --config.model.weights= to train another"
+        )
 
 
 def trained_here(config: ml_collections.ConfigDict) -> bool:

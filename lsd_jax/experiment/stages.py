@@ -227,6 +227,7 @@ def sample(
         raise InputError(f"--{error}") from None
     with check.section("model"):
         model = build.model_of(config, workdir, task, process)
+        check.check_tokens(config, workdir, task)
     check_time(drawn.kernel, model.time_conditioned)
     if student and drawn.facts["backbone"]["sha256"] != model.identity.sha256:
         logging.warning("the student was distilled from another network: %s", drawn.facts["backbone"])

@@ -209,6 +209,20 @@ def test_any_kernel_can_be_a_student(tmp_path):
         assert "path_kl_nats" not in own and own["nfe"] == 4 and "wrong_per_transition" in own
 
 
+def test_a_network_of_as_many_but_other_tokens_is_refused(tmp_path):
+    """A file may have as many tokens as QM9 by chance."""
+    pytest.importorskip("rdkit", reason="RDKit is not installed: pip install rdkit")
+    file = tmp_path / "isotopes.smi"
+    file.write_text("\n".join(f"{'C' * length}[{10 + mass}CH3]" for mass in range(29) for length in range(1, 6)))
+    config = molecule_configs.get_config("tiny")
+    config.data.path = str(file)
+    with pytest.raises(
+        lsd.InputError, match=r"config\.model\.weights='qm9.safetensors': knows other tokens .* '#', in the data 'C'"
+    ):
+        stages.run(config, tmp_path / "run", "all", command="test")
+    assert not (tmp_path / "run").exists()
+
+
 def test_where_a_network_was_trained_another_one_is_not_used_silently(tmp_path):
     config = characters.get_config()
     own = tmp_path / build.TRAINED
