@@ -216,10 +216,11 @@ def test_a_network_of_as_many_but_other_tokens_is_refused(tmp_path):
     file.write_text("\n".join(f"{'C' * length}[{10 + mass}CH3]" for mass in range(29) for length in range(1, 6)))
     config = molecule_configs.get_config("tiny")
     config.data.path = str(file)
-    with pytest.raises(
-        lsd.InputError, match=r"config\.model\.weights='qm9.safetensors': knows other tokens .* '#', in the data 'C'"
-    ):
+    message = r"config\.model\.weights='qm9.safetensors': knows other tokens .* '#', in the data 'C'"
+    with pytest.raises(lsd.InputError, match=message):
         stages.run(config, tmp_path / "run", "all", command="test")
+    with pytest.raises(lsd.InputError, match=message):
+        stages.sample(config, tmp_path / "run", name="any_order", steps=22)
     assert not (tmp_path / "run").exists()
 
 
