@@ -33,6 +33,7 @@ from lsd_jax.samplers.likelihood import path_costs
 from lsd_jax.samplers.sampler import Sampler
 from lsd_jax.samplers.schedule import uniform_schedule
 from lsd_jax.samplers.simulate import draw_and_count
+from lsd_jax.samplers.threshold import fit_threshold
 
 # A set's name is that of its model.
 SETS = {
@@ -50,6 +51,8 @@ PAIRS = f"{STUDENT}, potentials"
 MIX = f"{STUDENT}, KL mix 0.5"
 JYS = "Tweedie, JYS grid"
 COOLED = {f"{STUDENT}, T={temperature}": temperature for temperature in (0.9, 0.8)}
+FITTED = "entropy bound, fitted"  # by a threshold that makes the steps the mean; else they are the most, at the published one
+_TAIL = 4  # times the mean: the most steps that a fitted threshold allows
 _GOLDEN = Coupling("low_discrepancy", "golden")
 # Row -> (sampler, settings, its numbers of steps; 0: as many as there are positions).
 Rivals = dict[str, tuple[str, dict[str, Any], tuple[int, ...]]]
@@ -69,6 +72,7 @@ RIVALS: Rivals = {
     "ReMDM conf, top-p 0.9": ("remdm_conf", {"top_p": 0.9}, FEW),
     "k-Gillespie": ("gillespie", {}, FEW),
     "entropy bound": ("eb", {}, (8, 16)),
+    FITTED: ("eb", {}, FEW),
 }
 # Under uniform noise, where tokens change many times and there is no order of reveals.
 UNIFORM_RIVALS: Rivals = {
@@ -141,7 +145,8 @@ def rivals(table: Rivals, length: int, args: argparse.Namespace) -> Iterator[Row
     for name, (kind, settings, budgets) in table.items():
         for steps in budgets:
             if steps <= 6 * length and _chosen(steps, args) and _wanted(name, args):
-                yield Row(name, steps or length, 0, lsd.sampler(kind, steps or length, **settings))
+                most = _TAIL * steps if name == FITTED else steps or length
+                yield Row(name, steps or length, 0, lsd.sampler(kind, most, **settings))
 
 
 def _chosen(steps: int, args: argparse.Namespace) -> bool:
@@ -154,7 +159,11 @@ def _wanted(name: str, args: argparse.Namespace) -> bool:
 
 def made(model: Diffusion, length: int, row: Row, held_out: np.ndarray, args: argparse.Namespace) -> dict[str, Any]:
     """What a row's file holds."""
-    bound = row.sampler.bound_to(model, length)
+    drawn = row.sampler
+    if row.name == FITTED:
+        key = jax.random.key(args.seed)
+        drawn = fit_threshold(model, drawn, row.steps, key, length=length)
+    bound = drawn.bound_to(model, length)
     keys = sequence_keys(jax.random.key(zlib.crc32(row.file.encode())), args.count)
     tokens, calls = draw_and_count(model, bound, keys, args.batch_size)
     found = {"tokens": tokens, "calls": calls, **nats(model, bound, held_out, args)}
