@@ -54,7 +54,6 @@ class Molecules(Task):
     vocabularies: ClassVar[Mapping[str, tuple[str, ...]]] = VOCABULARIES
     cut: ClassVar[Callable[[str], list[str]]] = staticmethod(tokenize)
     label: ClassVar[str] = ""
-    images_note: ClassVar[str] = "; an empty pink field is no molecule"
 
     def __init__(self, data: Data, judge: Judge | None = None):
         super().__init__(data, judge)
@@ -219,6 +218,10 @@ class Molecules(Task):
         if not chemistry.installed():
             return None
         return np.stack([chemistry.picture(self.decode(row)) for row in tokens_NL])
+
+    def drawing(self, tokens_NL: np.ndarray) -> str:
+        """A grid of drawings; empty where RDKit is not installed."""
+        return chemistry.drawing([self.decode(row) for row in tokens_NL]) if chemistry.installed() else ""
 
     def properties(self, tokens_NL: np.ndarray) -> dict[str, np.ndarray]:
         """logP, synthetic accessibility, QED and weight of the valid molecules; {} where RDKit is not installed or none is valid."""

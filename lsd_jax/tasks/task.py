@@ -91,7 +91,6 @@ class Task:
         labels: tokens of which one stands first in every sequence, and nowhere else; in the vocabulary they stand before the
             pad, which such a task has.
         image_shape: the (channels, height, width) that the data must have; () but for images.
-        images_note: what a caption of `images` should add.
     """
 
     columns: tuple[Column, ...] = ()
@@ -100,7 +99,6 @@ class Task:
     image_shape: ClassVar[tuple[int, ...]] = ()
     reads_file: ClassVar[bool] = True
     labels: ClassVar[tuple[str, ...]] = ()
-    images_note: ClassVar[str] = ""
 
     def __init__(self, data: Data, judge: Judge | None = None):
         """Checks the settings and loads the judge's networks; the data set is prepared when it is first asked for.
@@ -270,6 +268,11 @@ class Task:
         """Sequences as images (n, height, width, channels), uint8; None of data that are read."""
         del tokens_NL
         return None
+
+    def drawing(self, tokens_NL: np.ndarray) -> str:
+        """An SVG element that shows sequences beside their text; empty of data that are read or are images."""
+        del tokens_NL
+        return ""
 
     def properties(self, tokens_NL: np.ndarray) -> dict[str, np.ndarray]:
         """Numbers that single sequences have, for histograms beside real data's: heading -> values (n,). {}: there are none."""

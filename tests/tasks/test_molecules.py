@@ -177,6 +177,9 @@ def test_moses_is_the_published_set():
 def test_a_molecule_is_drawn_and_what_is_none_is_red(task):
     row = task.split("test")[0]
     broken = task.encode(["C1CO"])[0]
+    drawn, blank = task.drawing(row[None]), task.drawing(broken[None])
+    assert drawn.startswith("<svg") and "class='bond-0" in drawn and "class='bond-0" not in blank
+    assert drawn.count("#FFE1E1") == 0 and blank.count("#FFE1E1") == 1 and blank.endswith("</svg>")
     pictures = task.images(np.stack([row, broken]))
     assert pictures.shape == (2, 160, 160, 3) and pictures.dtype == np.uint8
     assert len(np.unique(pictures[0])) > 5 and (pictures[1] == (255, 225, 225)).all()

@@ -119,11 +119,12 @@ def _trajectory(view: View, task: str) -> Iterator[Image]:
 
 
 def _images(view: View, task: str, count: int = 12) -> Iterator[Image]:
+    if not view.tasks[task].shape:
+        return  # what is read is shown, and drawn, beside its text
     shown = {name: view.tasks[task].images(tokens) for name, tokens in view.tokens(task, count)}
-    if shown and all(images is not None for images in shown.values()):
+    if shown:
         figure = figures.image_rows(shown)
-        caption = f"The first samples of every sampler{view.tasks[task].images_note}"
-        yield _saved(view, figure, view.file("images", task), view.named(caption, task))
+        yield _saved(view, figure, view.file("images", task), view.named("The first samples of every sampler", task))
 
 
 def _histograms(view: View, task: str, count: int = 1000) -> Iterator[Image]:

@@ -21,7 +21,7 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align:
 th { white-space: normal; vertical-align: bottom; min-width: 3rem; }
 th:first-child, td:first-child { text-align: left; }
 tr[data-ours] { background: var(--soft); font-weight: 600; }
-figure { margin: 1.5rem 0; } img { max-width: 100%; background: white; border-radius: 6px; }
+figure { margin: 1.5rem 0; } img, svg { max-width: 100%; height: auto; background: white; border-radius: 6px; }
 figcaption { color: gray; font-size: .85rem; padding-top: .3rem; }
 summary { cursor: pointer; font-weight: 600; margin: .6rem 0; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); padding: .7rem; border-radius: 6px; }
@@ -56,9 +56,10 @@ class Image:
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Sequences by the sampler that drew them."""
+    """Sequences by the sampler that drew them, and SVG elements that show more of them."""
 
     by_name: dict[str, list[str]]
+    drawings: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _render(block: Text | Table | Image | Samples) -> str:
         state = " open" if len(block.by_name) <= _OPEN else ""
         return "".join(
             f"<details{state}><summary>{html.escape(name)}</summary>"
+            + (f"<figure>{block.drawings[name]}</figure>" if block.drawings.get(name) else "")
             + "".join(f"<pre>{html.escape(line)}</pre>" for line in lines)
             + "</details>"
             for name, lines in block.by_name.items()

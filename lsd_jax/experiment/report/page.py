@@ -44,7 +44,11 @@ def build(
         html.Section("What this is", [html.Text(text) for text in (_notes(rows), source) if text]),
         *(first + images + results if several_tasks else first + results + images),
         *(section for task in view.by_task for section in _tests(view, task)),
-        *(html.Section(view.named("Samples", task), [html.Samples(own)]) for task, own in samples.items() if own),
+        *(
+            html.Section(view.named("Samples", task), [html.Samples(own, _drawings(view, task))])
+            for task, own in samples.items()
+            if own
+        ),
     ]
     html.write_report(view.folder / "index.html", title, sections)
     write_json(view.folder / "metrics.json", rows)
@@ -141,6 +145,11 @@ def _samples(view: View, task: str, count: int = 3) -> dict[str, list[str]]:
     return {name: [noun.decode(row) for row in tokens] for name, tokens in found}
 
 
+def _drawings(view: View, task: str, count: int = 12) -> dict[str, str]:
+    """The first samples of every cell as drawings, of data that have some."""
+    return {name: view.tasks[task].drawing(tokens) for name, tokens in view.tokens(task, count)}
+
+
 def _of(rows: Sequence[Row], count: str) -> str:
     """ " (16 sequences)", where rows say how many."""
     counts = sorted({row[count] for row in rows if row.get(count)})
@@ -173,7 +182,7 @@ def _notes(rows: Sequence[Row]) -> str:
     if counts := sorted({row["references"] for row in rows if "references" in row}):
         notes.append(
             f"Metrics against real molecules are against {', '.join(map(str, counts))} of them; FCD, SNN, Frag and Scaf of few molecules "
-            "compare rows of this page alone, and no published number."
+            "compare rows of this page alone, and no published number. In drawings a pink field is a string that is no molecule."
         )
     if features := {row["features"] for row in rows if "features" in row}:
         notes.append(

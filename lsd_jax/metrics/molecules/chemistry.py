@@ -68,6 +68,20 @@ def picture(smiles: str, size: int = 160) -> np.ndarray:
     return np.asarray(drawn.convert("RGB"), np.uint8)
 
 
+def drawing(smiles: Sequence[str], across: int = 6, width: int = 170, height: int = 130) -> str:
+    """An SVG element with a grid of drawings; a string that is no molecule is a red field, as in `picture`."""
+    with rdkit("rdBase").BlockLogs():
+        molecules = list(map(read, smiles))
+        drawn = rdkit("Chem.Draw").MolsToGridImage(molecules, across, (width, height), useSVG=True)
+    text = str(getattr(drawn, "data", drawn))  # a notebook that draws molecules by itself wraps the text
+    fields = "".join(
+        f"<rect x='{index % across * width}' y='{index // across * height}' width='{width - 4}' height='{height - 4}' fill='#FFE1E1'><title>no molecule</title></rect>"
+        for index, molecule in enumerate(molecules)
+        if molecule is None
+    )
+    return text[text.index("<svg") :].strip().removesuffix("</svg>") + fields + "</svg>"
+
+
 def unique(smiles: Sequence[str], first: int) -> np.ndarray:
     """1.0 where one of the first canonical strings is the first of its copies, else 0.0; (min(n, first),).
 

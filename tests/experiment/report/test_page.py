@@ -29,7 +29,7 @@ def make_task(images=False):
         token_name=lambda token: chr(ord("a") + token),
         decode=lambda tokens: "".join(chr(ord("a") + int(token)) for token in tokens),
         images=lambda tokens: (tokens.reshape(-1, 4, 4, 1) * 9).astype(np.uint8) if images else None,
-        images_note="; drawn by hand",
+        drawing=lambda tokens: "" if images else f"<svg><text>{len(tokens)}</text></svg>",
         properties=lambda tokens: {"mean": tokens.mean(1), "first": tokens[:, 0]} if images else {},
     )
 
@@ -103,7 +103,7 @@ def test_a_plain_run_has_tables_figures_and_samples(tmp_path):
     assert "energy distance" not in page and "Mean ranks" not in page and "temperature sweep" not in page
     headings = [part.split("</h2>")[0] for part in page.split("<h2>")[1:]]
     assert headings == ["What this is", "Results", "Figures", "Against each rival", "Samples"]
-    assert page.count("<pre>") == 3 * 5
+    assert page.count("<pre>") == 3 * 5 and page.count("<figure><svg>") == 5
     table = (tmp_path / "report" / "tables.md").read_text()
     assert "| floor | – |" in table and "| path-KL student | 4 |" in table and "| path-KL student against |" in table
     lines = printed.splitlines()
@@ -181,7 +181,7 @@ def test_images_are_drawn_and_not_printed(tmp_path):
     assert {"images.png", "schedules_path_kl_student.png", "properties.png"} <= names(tmp_path)
     assert "NFE 4:" not in printed
     text = (tmp_path / "report" / "index.html").read_text()
-    assert "<pre>" not in text and "The first samples of every sampler; drawn by hand." in text
+    assert "<pre>" not in text and "<svg>" not in text
 
 
 def test_what_says_nothing_is_left_out(tmp_path):
