@@ -68,7 +68,7 @@ def build(
 def _overall(view: View) -> html.Section:
     ranked = {task: group for task, group in view.by_task.items() if any("rank" in row for row in group)}
     columns = [Column("sampler", "sampler", "{}"), *([Column("tasks", "tasks", "{}")] if len(ranked) > 1 else [])]
-    budgets = statistics.budgets(row for group in ranked.values() for row in group)
+    budgets = sorted({budget for group in ranked.values() for row in group for budget in row.get("ranks", ())})
     columns += [Column(f"rank{budget}", f"NFE {budget}", "{:.1f}") for budget in budgets]
     text = (
         "Mean rank over a task's metrics, then over all tasks of a noising process, among what has the budget of network "

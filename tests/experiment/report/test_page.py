@@ -152,6 +152,14 @@ def test_many_samplers_on_several_tasks_are_ranked(tmp_path):
     assert headings[1:4] == ["Mean ranks", "Figures", "Results: one, x"] and "Samples: two" in headings
 
 
+def test_a_budget_at_which_nothing_is_compared_has_no_ranks(tmp_path):
+    rows = plain_rows(tmp_path) + [make_row(tmp_path, f"rival {k}", steps) for k in range(12) for steps in (4, 8)]
+    printed = build(
+        tmp_path, {"text": make_task()}, [*rows, make_row(tmp_path, "many steps", 128)], ReportSettings(), "t"
+    )
+    assert printed.splitlines()[1].split() == ["sampler", "NFE", "4", "NFE", "8"]
+
+
 def test_a_long_table_is_split_by_budget_and_each_part_begins_with_the_floor(tmp_path):
     rows = plain_rows(tmp_path) + [make_row(tmp_path, f"rival {k}", steps) for k in range(12) for steps in (4, 8)]
     printed = build(tmp_path, {"text": make_task()}, rows, ReportSettings(), "long")
