@@ -22,7 +22,7 @@ A file of SMILES of your own, one per line: --config.data.path=FILE. Salts, char
 that the set's tokens cannot write, or that are too long, are counted, named and left out; the set's network serves the others. To
 keep all, take the vocab_size that the error of --config.data.vocab_size=2 names, and --config.model.weights= to train a network first.
 
-Hardware and time: 2 CPU cores; `:tiny` three minutes, QM9 seven (10 beside other work), `:moses` 25 beside other work (256 molecules a row:
+Hardware and time: 2 CPU cores; `:tiny` three minutes, QM9 five (10 beside other work), `:moses` 25 beside other work (256 molecules a row:
 0.16, 0.36, 0.60 and 0.68 valid by students of 4, 8, 16 and 32). Before Euler with 64 and 128 came in, `:qm9_logp` took five, and beside
 other work `:qm9_selfies` 13 and `:qm9_uniform` 16.
 Expect (measurements/rows.py on an H100, seed 0; share valid of 10,000 molecules, and -log p of 256 test molecules in nats, for the golden
