@@ -44,11 +44,7 @@ def build(
         html.Section("What this is", [html.Text(text) for text in (_notes(rows), source) if text]),
         *(first + images + results if several_tasks else first + results + images),
         *(section for task in view.by_task for section in _tests(view, task)),
-        *(
-            html.Section(view.named("Samples", task), [html.Samples(own, _drawings(view, task))])
-            for task, own in samples.items()
-            if own
-        ),
+        *(html.Section(view.named("Samples", task), [own]) for task, own in samples.items() if own.by_name),
     ]
     html.write_report(view.folder / "index.html", title, sections)
     write_json(view.folder / "metrics.json", rows)
@@ -58,7 +54,7 @@ def build(
     ours = [
         f"{view.named(name, task)}: {lines[0]}"
         for task, own in samples.items()
-        for name, lines in own.items()
+        for name, lines in own.by_name.items()
         if name.startswith(settings.ours)
     ]
     printed = [*map(_text, first + results), "\n".join(ours), f"report: {view.folder / 'index.html'}"]
@@ -138,16 +134,13 @@ def _tests(view: View, task: str) -> Iterator[html.Section]:
         )
 
 
-def _samples(view: View, task: str, count: int = 3) -> dict[str, list[str]]:
-    """The first samples of every cell as text, unless they are images."""
-    noun = view.tasks[task]
-    found = [(name, tokens) for name, tokens in view.tokens(task, count) if not noun.shape]
-    return {name: [noun.decode(row) for row in tokens] for name, tokens in found}
-
-
-def _drawings(view: View, task: str, count: int = 12) -> dict[str, str]:
-    """The first samples of every cell as drawings, of data that have some."""
-    return {name: view.tasks[task].drawing(tokens) for name, tokens in view.tokens(task, count)}
+def _samples(view: View, task: str, shown: int = 3, drawn: int = 12) -> html.Samples:
+    """The first samples of every cell as text, and as drawings of data that have some, unless they are images."""
+    noun, samples = view.tasks[task], html.Samples({}, {})
+    for name, tokens in () if noun.shape else view.tokens(task, drawn):
+        samples.by_name[name] = [noun.decode(row) for row in tokens[:shown]]
+        samples.drawings[name] = noun.drawing(tokens)
+    return samples
 
 
 def _of(rows: Sequence[Row], count: str) -> str:
